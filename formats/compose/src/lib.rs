@@ -1,0 +1,3 @@
+//! The Compose model: load, merge, interpolate, validate.
+
+pub mod project;
