@@ -1,0 +1,1 @@
+//! The project's network: namespace, bridges, names, published ports.

@@ -1,0 +1,1 @@
+//! Executes a bundle: user namespace, root file system, process, shim.

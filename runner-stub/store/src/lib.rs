@@ -1,0 +1,1 @@
+//! Extracted layers on the device: written aside, renamed, shared by all projects of a user.
