@@ -1,1 +1,36 @@
 //! Executes a bundle: user namespace, root file system, process, shim.
+//!
+//! ```text
+//! role::Spawn ──> a role of this program, inside the user namespace, from a read-only clone of its own mount
+//! shim::create ─> shim ──fork──> container init: namespaces, root file system, then waits
+//!                   │                 │
+//! Created::start ───┴──── start ──────┴──> process: IDs, capabilities, seccomp, execve
+//! ```
+//!
+//! Everything here is synchronous and single-threaded on purpose: namespaces, credentials and `fork` belong to one thread.
+//! The caller may be multi-threaded; what runs between its `fork` and `execve` allocates nothing ([`role`]).
+//!
+//! `unsafe` is confined to [`sys`](mod@self).
+//!
+//! Deliberately absent: cgroup limits, Docker's default seccomp profile, AppArmor and SELinux labels.
+
+mod container;
+mod error;
+pub mod exec;
+pub mod foreground;
+pub mod idmap;
+mod log;
+mod namespaces;
+mod process;
+pub mod record;
+pub mod role;
+mod rootfs;
+mod seccomp;
+pub mod shim;
+pub mod signal;
+mod spec;
+mod sys;
+mod terminal;
+mod time;
+
+pub use error::{Error, Failure};
