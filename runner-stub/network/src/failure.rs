@@ -1,0 +1,115 @@
+//! Why the network process refused: typed, and the same on both sides of the socket.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Protocol;
+
+/// A request that was not carried out. Nothing of it remains done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Failure {
+    /// Something else listens on a port that is to be published.
+    #[error(
+        "port {}/{protocol} of container `{container}` is in use on {}{}",
+        .address.port(), .address.ip(), held_by(.owner.as_deref())
+    )]
+    PortInUse {
+        /// Container whose port it is.
+        container: String,
+        /// Address that was asked for.
+        address: SocketAddr,
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Who listens there, where `/proc` tells.
+        owner: Option<String>,
+    },
+    /// The kernel reserves low ports for root.
+    #[error(
+        "container `{container}` may not publish port {}/{protocol}: ports below {first} need a privilege\n\
+         hint: sudo sysctl net.ipv4.ip_unprivileged_port_start={}", .address.port(), .address.port()
+    )]
+    PortReserved {
+        /// Container whose port it is.
+        container: String,
+        /// Address that was asked for.
+        address: SocketAddr,
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Lowest port that is free for all at present.
+        first: u16,
+    },
+    /// The address of a published port is not one of the device's, or the kernel refused for another reason.
+    #[error("failed to listen on {address}/{protocol} for container `{container}`: {cause}")]
+    Listen {
+        /// Container whose port it is.
+        container: String,
+        /// Address that was asked for.
+        address: SocketAddr,
+        /// Transport protocol.
+        protocol: Protocol,
+        /// The kernel's reason.
+        cause: String,
+    },
+    /// A container names a network that was not configured.
+    #[error("container `{container}` is on network `{network}`, which is not one of the project's")]
+    UnknownNetwork {
+        /// Container name.
+        container: String,
+        /// Key that leads nowhere.
+        network: String,
+    },
+    /// The pool of subnets is used up.
+    #[error("no subnet is left for network `{network}`: a project has at most {limit} networks")]
+    NoSubnet {
+        /// Key of the network.
+        network: String,
+        /// Number of subnets there are.
+        limit: usize,
+    },
+    /// All addresses of a network are in use.
+    #[error("no address is left on network `{network}` for container `{container}`")]
+    NoAddress {
+        /// Key of the network.
+        network: String,
+        /// Container name.
+        container: String,
+    },
+    /// A request that makes no sense.
+    #[error("invalid request: {reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The other side is another release.
+    #[error(
+        "the running network process speaks protocol version {running}, this executable {ours}\nhint: stop the project with the executable that started it"
+    )]
+    Version {
+        /// Version of the network process.
+        running: u32,
+        /// Version of the client.
+        ours: u32,
+    },
+    /// The kernel refused a step.
+    #[error("failed to {step}: {cause}")]
+    System {
+        /// What was attempted.
+        step: String,
+        /// The kernel's reason, with a hint where one is known.
+        cause: String,
+    },
+}
+
+impl Failure {
+    /// For `map_err`: the kernel refused `step`.
+    pub(crate) fn system<E: std::fmt::Display>(step: impl Into<String>) -> impl FnOnce(E) -> Failure {
+        let step = step.into();
+        move |cause| Failure::System { step, cause: cause.to_string() }
+    }
+}
+
+fn held_by(owner: Option<&str>) -> String {
+    owner.map_or_else(String::new, |owner| format!(", held by {owner}"))
+}

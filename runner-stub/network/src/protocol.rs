@@ -1,0 +1,216 @@
+//! What the network process and its clients say to each other: plain data, no I/O.
+//!
+//! A message is one frame: its length (u32, little-endian), then that many bytes of JSON. One request, one answer, in
+//! order, over a stream socket. Two messages carry a descriptor beside the length ([`Request::Attach`]: the container's
+//! network namespace; [`Answer::Namespace`]: the project's). The first request of a connection is [`Request::Hello`];
+//! a process of another protocol version answers it with [`Failure::Version`] and nothing else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// Version of the messages below. A client and a network process of different versions do not talk.
+pub const VERSION: u32 = 1;
+
+/// Largest message in bytes, in either direction.
+pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
+
+/// A network of the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// Key in the Compose file; what [`Membership::network`] refers to.
+    pub key: String,
+    /// No way out of this network (there is none yet for any network).
+    #[serde(default)]
+    pub internal: bool,
+}
+
+/// A container and everything it is connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Container name, unique in the project; resolvable on every network of the container.
+    pub container: String,
+    /// Host name; resolvable like the container name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Networks of the container, in any order; interfaces are numbered and the default route is chosen by sorted key.
+    pub networks: Vec<Membership>,
+    /// Published ports. Those already opened by [`Request::Publish`] or an earlier attach stay open.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+}
+
+/// A container's place on one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Key of the network.
+    pub network: String,
+    /// Names on this network that may be shared with others: the service's name and its aliases. When several
+    /// containers have one name, an answer lists all of them in turning order.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// Transport protocol of a published port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Transmission Control Protocol.
+    #[default]
+    Tcp,
+    /// User Datagram Protocol.
+    Udp,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+/// A port of a container and where it is to be reachable on the device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Port {
+    /// Port inside the container.
+    pub target: u16,
+    /// Port on the device; the kernel chooses one when absent.
+    #[serde(default)]
+    pub published: Option<u16>,
+    /// Address on the device; all IPv4 and IPv6 addresses when absent.
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
+    /// Transport protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// Where a container's port is reachable on the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Port inside the container.
+    pub target: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Addresses that are listened on, `0.0.0.0:P` and `[::]:P` for all.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What a container got. Interfaces are in order: `eth0`, `eth1`, …
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// One interface for each network, by sorted network key.
+    pub interfaces: Vec<Interface>,
+    /// Address for `nameserver` in the container's resolv.conf; absent when the container is on no network.
+    pub nameserver: Option<Ipv4Addr>,
+    /// Published ports, in the order asked for.
+    pub ports: Vec<Published>,
+}
+
+impl Attached {
+    /// The container's address that stands first, the one for its own names in `/etc/hosts`.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.interfaces.first().map(|interface| interface.address)
+    }
+}
+
+/// A network interface inside a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Key of the network it leads to.
+    pub network: String,
+    /// `eth0`, `eth1`, …
+    pub name: String,
+    /// Address of the container.
+    pub address: Ipv4Addr,
+    /// Length of the network's prefix.
+    pub prefix: u8,
+    /// Address of the bridge: gateway and DNS server.
+    pub gateway: Ipv4Addr,
+    /// Hardware address, `02:42:…`.
+    pub mac: String,
+}
+
+/// State of the network process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Process ID as the process sees it.
+    pub pid: u32,
+    /// Networks by sorted key.
+    pub networks: Vec<NetworkStatus>,
+    /// Containers by sorted name.
+    pub containers: Vec<ContainerStatus>,
+    /// Connections through published ports at this moment, UDP sessions included.
+    pub connections: u64,
+    /// DNS questions answered since the start.
+    pub dns_queries: u64,
+}
+
+/// State of one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// Key in the Compose file.
+    pub key: String,
+    /// Bridge interface in the project's namespace.
+    pub bridge: String,
+    /// Address of the bridge.
+    pub gateway: Ipv4Addr,
+    /// Length of the network's prefix.
+    pub prefix: u8,
+}
+
+/// State of one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Container name.
+    pub container: String,
+    /// Its interfaces; none while only its ports are open.
+    pub interfaces: Vec<Interface>,
+    /// Its published ports.
+    pub ports: Vec<Published>,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", content = "with", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// First message of a connection.
+    Hello { version: u32 },
+    /// Makes the networks that are missing and removes those no longer named that no container uses.
+    Configure(Vec<NetworkConfig>),
+    /// Opens a container's ports before it exists; all or none.
+    Publish { container: String, ports: Vec<Port> },
+    /// Connects a container; a descriptor of its network namespace comes along.
+    Attach(Attach),
+    /// Takes a container's interfaces, names and ports away.
+    Detach { container: String },
+    /// Asks for [`Status`].
+    Status,
+    /// Asks for a descriptor of the project's network namespace.
+    Namespace,
+    /// Ends the process after the answer.
+    Shutdown,
+}
+
+/// What the network process answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "with", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// Done, nothing to tell; also the answer to [`Request::Hello`].
+    Done,
+    /// To [`Request::Publish`].
+    Published(Vec<Published>),
+    /// To [`Request::Attach`].
+    Attached(Attached),
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Namespace`]; a descriptor comes along.
+    Namespace,
+    /// Not done.
+    Failed(Failure),
+}
