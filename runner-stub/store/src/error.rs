@@ -1,0 +1,154 @@
+//! Why layers cannot be had.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dpack_payload::digest::DiffId;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The layer's content is not what a layer may be.
+    #[error("layer {layer} cannot be extracted")]
+    Layer {
+        /// Which layer.
+        layer: DiffId,
+        /// What is wrong with it.
+        #[source]
+        source: LayerError,
+    },
+    /// The payload could not be read.
+    #[error("failed to read layer {layer} from the payload")]
+    Read {
+        /// Which layer.
+        layer: DiffId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A frame of the payload could not be read.
+    #[error("failed to read frame {frame} of the payload")]
+    Frame {
+        /// Which frame.
+        frame: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk is full, or would be.
+    #[error(
+        "no space for layers on the file system of `{}`: {needed} bytes needed, {free} free\n\
+         hint: free some space, or set DPACK_DATA_DIR to a folder on a larger disk",
+        .path.display()
+    )]
+    NoSpace {
+        /// The store's folder.
+        path: PathBuf,
+        /// Bytes that the missing layers take.
+        needed: u64,
+        /// Bytes that are free for an ordinary user.
+        free: u64,
+    },
+    /// The disk has no inodes left, or would not have.
+    #[error(
+        "no inodes for layers on the file system of `{}`: {needed} needed, {free} free\n\
+         hint: remove some files, or set DPACK_DATA_DIR to a folder on another disk",
+        .path.display()
+    )]
+    NoInodes {
+        /// The store's folder.
+        path: PathBuf,
+        /// Files and folders of the missing layers.
+        needed: u64,
+        /// Inodes that are free.
+        free: u64,
+    },
+    /// An ID of the image does not exist in this user namespace.
+    #[error(
+        "failed to give `{path}` to user {uid} and group {gid}: they are outside this user's subordinate ID range\n\
+         hint: give the user a larger range in /etc/subuid and /etc/subgid (65536 IDs suit almost every image)"
+    )]
+    IdOutsideMap {
+        /// Path inside the layer.
+        path: String,
+        /// User ID inside the container.
+        uid: u32,
+        /// Group ID inside the container.
+        gid: u32,
+    },
+    /// The file system has no extended attributes for an opaque directory.
+    #[error(
+        "the file system of `{}` has no user extended attributes, which an opaque folder needs\n\
+         hint: set DPACK_DATA_DIR to a folder on ext4, xfs or btrfs",
+        .path.display()
+    )]
+    NoAttributes {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// An operation on the disk failed.
+    #[error("failed to {action} `{path}`")]
+    Disk {
+        /// What was attempted, such as `create`.
+        action: &'static str,
+        /// On what: a path of the device, or one inside the layer.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another thread met an error first; that one is reported.
+    #[error("extraction was stopped")]
+    Stopped,
+}
+
+impl Error {
+    pub(crate) fn disk<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Disk { action, path: path.display().to_string(), source: source.into() }
+    }
+
+    /// Whether a file system without space is the cause.
+    pub(crate) fn is_full(&self) -> bool {
+        const EDQUOT: i32 = 122;
+        matches!(self, Self::Disk { source, .. }
+            if source.kind() == io::ErrorKind::StorageFull || source.raw_os_error() == Some(EDQUOT))
+    }
+}
+
+/// What is wrong with a layer's tar.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LayerError {
+    /// It ends in the middle of something.
+    #[error("its tar ends early, at byte {0} of the headers")]
+    Truncated(u64),
+    /// A header is damaged.
+    #[error("the tar header at byte {at} of the headers is invalid: {reason}")]
+    Header {
+        /// Where the header begins in the skeleton.
+        at: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An entry is not allowed.
+    #[error("its entry `{path}` is refused: {reason}")]
+    Entry {
+        /// The entry's name, control characters escaped.
+        path: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A hard link leads nowhere.
+    #[error("its hard link `{path}` leads to `{target}`, which is not in the layer")]
+    HardLink {
+        /// The entry's name.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// Skeleton and bodies contradict each other.
+    #[error("its file bodies do not fit its tar headers, at byte {0} of the headers")]
+    Bodies(u64),
+    /// The bytes are not those that the diff ID names.
+    #[error("its content has the diff ID {0}")]
+    DiffId(DiffId),
+}
