@@ -1,0 +1,84 @@
+//! Content of the files that every container gets in `/etc`: `hosts`, `hostname`, `resolv.conf`.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+/// Docker's fixed part of `/etc/hosts`.
+const HOSTS: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::\tip6-localnet\n\
+    ff00::\tip6-mcastprefix\n\
+    ff02::1\tip6-allnodes\n\
+    ff02::2\tip6-allrouters\n";
+
+/// `/etc/hosts` of a container with its own network: the fixed part, then the container's own addresses.
+pub fn hosts(hostname: &str, addresses: &[IpAddr]) -> String {
+    let mut text = HOSTS.to_owned();
+    for address in addresses {
+        let _ = writeln!(text, "{address}\t{hostname}");
+    }
+    text
+}
+
+/// `/etc/hostname`.
+pub fn hostname(hostname: &str) -> String {
+    format!("{hostname}\n")
+}
+
+/// `/etc/resolv.conf` of a container with its own network: our name server, and what the device's file says of search
+/// domains and options. `ndots:0` makes names without a dot go to the name server as they are, as with Docker.
+pub fn resolv_conf(device: &str, name_servers: &[IpAddr]) -> String {
+    let mut text = String::new();
+    for address in name_servers {
+        let _ = writeln!(text, "nameserver {address}");
+    }
+    let (mut search, mut options) = (Vec::new(), Vec::new());
+    for line in device.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            // The last line wins, and `domain` is a search list of one (resolv.conf(5)).
+            Some("search" | "domain") => search = words.filter(|&domain| domain != ".").collect(),
+            Some("options") => options.extend(words),
+            _ => {}
+        }
+    }
+    // The device's name server may do DNSSEC; ours only passes on.
+    options.retain(|&option| option != "trust-ad");
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0");
+    }
+    if !search.is_empty() {
+        let _ = writeln!(text, "search {}", search.join(" "));
+    }
+    let _ = writeln!(text, "options {}", options.join(" "));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_names_the_container_last() {
+        let text = hosts("web", &["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost "));
+        assert!(text.ends_with("ff02::2\tip6-allrouters\n10.0.0.2\tweb\nfd00::2\tweb\n"));
+        assert_eq!(hosts("web", &[]), HOSTS);
+        assert_eq!(hostname("web"), "web\n");
+    }
+
+    #[test]
+    fn resolv_conf_keeps_search_and_options_and_replaces_name_servers() {
+        let server = ["10.0.0.1".parse().unwrap()];
+        for (device, expected) in [
+            ("", "nameserver 10.0.0.1\noptions ndots:0\n"),
+            (
+                "# x\nnameserver 1.1.1.1\nsearch a.example b.example\noptions edns0 trust-ad\n",
+                "nameserver 10.0.0.1\nsearch a.example b.example\noptions edns0 ndots:0\n",
+            ),
+            ("domain x\nsearch .\noptions ndots:2", "nameserver 10.0.0.1\noptions ndots:2\n"),
+        ] {
+            assert_eq!(resolv_conf(device, &server), expected);
+        }
+    }
+}

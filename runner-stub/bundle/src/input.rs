@@ -1,0 +1,116 @@
+//! What a bundle is made of, and the one function that makes it.
+
+use std::path::{Path, PathBuf};
+
+use dpack_compose::project::{NetworkMode, Service};
+
+use crate::annotation;
+use crate::image::ImageConfig;
+use crate::mounts::{self, ResolvedMount};
+use crate::process::{self, ProcessError};
+use crate::security;
+use crate::spec::{Linux, Namespace, NamespaceKind, Root, Spec};
+use crate::users::UserDatabase;
+
+/// Version of the runtime-spec that bundles follow.
+const OCI_VERSION: &str = "1.2.0";
+
+/// Everything that decides what a container's `config.json` says.
+#[derive(Clone, Debug)]
+pub struct BundleInput<'a> {
+    /// The service; `run` changes its command first.
+    pub service: &'a Service,
+    /// The image's config.
+    pub image: &'a ImageConfig,
+    /// Container ID, 64 hex digits; the first 12 are the default host name.
+    pub id: &'a str,
+    /// The container's folder: `rootfs`, `upper`, `work`, `etc` lie in it.
+    pub container_dir: &'a Path,
+    /// The layers' folders, lowest first.
+    pub layers: &'a [PathBuf],
+    /// What [`mounts::plan`] listed, each with its place on the device.
+    pub mounts: &'a [ResolvedMount],
+    /// The user database of the image's root file system.
+    pub users: UserDatabase<'a>,
+    /// What the device contributes.
+    pub host: Host<'a>,
+    /// With a pseudo-terminal.
+    pub tty: bool,
+}
+
+/// What the device contributes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host<'a> {
+    /// The device's host name, which containers on the device's network have.
+    pub hostname: &'a str,
+    /// Only one user and group ID exists.
+    pub single_id: bool,
+}
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// What is to be executed, or as whom, is not clear.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A path of the device is not UTF-8.
+    #[error("the path `{}` is not valid UTF-8", .0.display())]
+    Path(PathBuf),
+}
+
+/// Makes the document that [`crate::spec`] describes.
+pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
+    let hostname = hostname(input);
+    let network = &input.service.network;
+    let process = process::process(input, &hostname)?;
+    let mut spec = Spec {
+        oci_version: OCI_VERSION.to_owned(),
+        root: Root { path: "rootfs".to_owned(), readonly: input.service.read_only },
+        mounts: mounts::mounts(input)?,
+        process,
+        hostname: Some(hostname),
+        linux: Linux {
+            namespaces: namespaces(network),
+            masked_paths: security::owned(security::MASKED_PATHS),
+            readonly_paths: security::owned(security::READONLY_PATHS),
+            ..Linux::default()
+        },
+        ..Spec::default()
+    };
+    if *network != NetworkMode::Host {
+        let (key, value) = security::UNPRIVILEGED_PORTS;
+        spec.linux.sysctl.insert(key.to_owned(), value.to_owned());
+    }
+    let layers = input.layers.iter().map(|layer| text(layer)).collect::<Result<Vec<_>, _>>()?;
+    let mut annotate = |key: &str, value: String| spec.annotations.insert(key.to_owned(), value);
+    annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());
+    annotate(annotation::UPPER, text(&input.container_dir.join("upper"))?);
+    annotate(annotation::WORK, text(&input.container_dir.join("work"))?);
+    if input.service.init {
+        annotate(annotation::INIT, "true".to_owned());
+    }
+    Ok(spec)
+}
+
+/// The service's host name, else the device's on the device's network, else the short ID.
+fn hostname(input: &BundleInput<'_>) -> String {
+    match (&input.service.hostname, &input.service.network) {
+        (Some(name), _) => name.clone(),
+        (None, NetworkMode::Host) => input.host.hostname.to_owned(),
+        (None, _) => input.id.chars().take(12).collect(),
+    }
+}
+
+fn namespaces(network: &NetworkMode) -> Vec<Namespace> {
+    use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    [Mount, Network, Uts, Pid, Ipc, Cgroup]
+        .into_iter()
+        .filter(|kind| *kind != Network || *network != NetworkMode::Host)
+        .map(|kind| Namespace { kind, path: None })
+        .collect()
+}
+
+/// Paths in a bundle are JSON, so text.
+pub(crate) fn text(path: &Path) -> Result<String, BundleError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| BundleError::Path(path.to_owned()))
+}

@@ -1,0 +1,178 @@
+//! The part of the OCI runtime-spec that a bundle uses, with the specification's field names (config.md, config-linux.md).
+//!
+//! Own types, because those of `oci-spec` make the runner 1.5 MB larger (a regular expression engine, every field of every
+//! platform); the tests check that `oci-spec` reads the same document and writes it back unchanged.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `config.json` (config.md, "Configuration").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// Version of the specification.
+    pub oci_version: String,
+    /// The root file system.
+    pub root: Root,
+    /// What is mounted, in order.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// What is executed.
+    pub process: Process,
+    /// Host name in the UTS namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Notes for the sandbox, see [`crate::annotation`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Linux only.
+    #[serde(default)]
+    pub linux: Linux,
+}
+
+/// The root file system (config.md, "Root").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Folder, relative to the bundle's.
+    pub path: String,
+    /// No writes to the root file system.
+    #[serde(default)]
+    pub readonly: bool,
+}
+
+/// One mount (config.md, "Mounts").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside the container.
+    pub destination: String,
+    /// File system type; `bind` for bind mounts.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Device name, or the path on the device for bind mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// As in fstab(5), and the private [`crate::mounts::COPY_UP`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// What is executed (config.md, "Process").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// With a pseudo-terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    /// As whom.
+    pub user: User,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Working directory, absolute; made when missing.
+    pub cwd: String,
+    /// Capability sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// Resource limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// No privileges by execve(2).
+    #[serde(default)]
+    pub no_new_privileges: bool,
+}
+
+/// IDs inside the container (config.md, "User").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// User ID.
+    pub uid: u32,
+    /// Primary group ID.
+    pub gid: u32,
+    /// Supplementary group IDs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
+}
+
+/// Capability sets, names as `CAP_CHOWN` (config.md, "Linux Process").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Bounding set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounding: Vec<String>,
+    /// Effective set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effective: Vec<String>,
+    /// Inheritable set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inheritable: Vec<String>,
+    /// Permitted set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permitted: Vec<String>,
+    /// Ambient set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ambient: Vec<String>,
+}
+
+/// A resource limit (config.md, "POSIX process").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Name, such as `RLIMIT_NOFILE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// Linux only (config-linux.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Linux {
+    /// Namespaces that the container gets of its own.
+    pub namespaces: Vec<Namespace>,
+    /// Kernel parameters of the container's namespaces, such as `net.ipv4.ip_unprivileged_port_start`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctl: BTreeMap<String, String>,
+    /// Paths that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub masked_paths: Vec<String>,
+    /// Paths that cannot be written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub readonly_paths: Vec<String>,
+}
+
+/// A namespace (config-linux.md, "Namespaces").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: NamespaceKind,
+    /// Joined instead of made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Kinds of namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceKind {
+    /// Process IDs.
+    Pid,
+    /// Network.
+    Network,
+    /// Mounts.
+    Mount,
+    /// System V IPC and message queues.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// User and group IDs.
+    User,
+    /// Control groups.
+    Cgroup,
+}
