@@ -60,10 +60,9 @@ pub struct Emulator {
     pub kernel_arguments: &'static str,
 }
 
-/// Flags for C code in every stub. The compilers may be made for glibc: fortified functions exist only there. Paths and
-/// dates must not get into the stub, so that two builds give the same bytes.
-pub const C_FLAGS: &[&str] =
-    &["-U_FORTIFY_SOURCE", "-fno-ident", "-Wno-builtin-macro-redefined", "-D__DATE__=", "-D__TIME__="];
+/// Flags for C code in every stub. The compilers may be made for glibc, whose fortified functions musl does not have; and
+/// the compiler's version has no place in a stub.
+pub const C_FLAGS: &[&str] = &["-U_FORTIFY_SOURCE", "-fno-ident"];
 
 /// Every target.
 pub const TARGETS: &[Target] = &[

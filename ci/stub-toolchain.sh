@@ -1,0 +1,66 @@
+#!/bin/bash
+# stub-toolchain.sh TRIPLE:DEBIAN-ARCHITECTURE...
+#
+# Rust's standard library for static musl targets, where `rustup target add` has not been or cannot be run. Debian's
+# rustc-web has no such library but brings its source: it is compiled here, once, and musl and libunwind of Debian are put
+# beside it, in the layout of rustup's rust-std. Nothing is installed and no toolchain is changed; the result is
+#
+#   $DPACK_DEV_CACHE/toolchain/lib/rustlib/<triple>/lib/            lib*.rlib
+#   $DPACK_DEV_CACHE/toolchain/lib/rustlib/<triple>/lib/self-contained/   crt1.o … libc.a libunwind.a
+#
+# used with `--sysroot`. `cargo xtask stubs` calls this and installs what it needs before: rustc-web cargo-web rust-web-src
+# lld-19 gcc binutils. Takes three minutes for three targets on two cores, and about 500 MB.
+set -euo pipefail
+. "$(dirname "$0")/debian-packages.sh"
+one_at_a_time toolchain
+
+host=x86_64-unknown-linux-gnu
+sysroot=$DPACK_DEV_CACHE/toolchain
+rustc=/usr/bin/rustc
+work=$DPACK_DEV_CACHE/toolchain-work
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR RUSTC RUSTDOC RUSTC_WRAPPER
+
+[ -x $rustc ] || die "no $rustc; install rustc-web, or run: rustup target add ${*%%:*}"
+version=$($rustc -vV | sed -n 's/^release: //p')
+commit=$($rustc -vV | sed -n 's/^commit-hash: //p')
+source=/usr/src/rustc-$version
+[ -e "$source/library/Cargo.lock" ] || die "no source of rustc $version in $source; install rust-web-src"
+lld=$(command -v rust-lld || command -v ld.lld-19 || command -v ld.lld) || die "no lld; install lld-19"
+mkdir -p "$sysroot/lib/rustlib/$host/bin" "$work"
+ln -sfn "$lld" "$sysroot/lib/rustlib/$host/bin/rust-lld"
+
+# The library as Rust's own releases have it: their profile, their features. Paths are those of Rust's releases too.
+build_std() { # TRIPLE
+  RUSTC=$rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work \
+    RUSTFLAGS="-Zforce-unstable-if-unmarked --remap-path-prefix=$source=/rustc/$commit --remap-path-prefix=$work=/std" \
+    /usr/bin/cargo build --locked --quiet --manifest-path "$source/library/sysroot/Cargo.toml" --profile dist \
+    --target "$1" --features backtrace,panic-unwind
+}
+
+# What rustc wants in `self-contained` to link a static executable without any C toolchain
+add_musl() { # TRIPLE ARCH FOLDER
+  local debs=$work/debs-$2 into=$3 musl object
+  rm -rf "$debs"; unpack_only "$2" "$debs" musl-dev libunwind-19-dev
+  musl=$(echo "$debs"/usr/lib/*-linux-musl*); mkdir -p "$into"
+  cp "$musl"/{crt1,Scrt1,rcrt1,crti,crtn}.o "$musl"/lib{c,dl,pthread}.a "$debs/usr/lib/llvm-19/lib/libunwind.a" "$into/"
+  # rustc names gcc's start and end objects; a static program linked by lld has no use for what they do
+  for object in crtbegin crtbeginS crtend crtendS; do printf '!<arch>\n' >"$into/$object.o"; done
+  # Debian compiles libunwind against glibc: its messages before an abort call glibc's fortified fprintf
+  printf '#![no_std]\n#[unsafe(no_mangle)] pub extern "C" fn __fprintf_chk() -> i32 { 0 }\n' |
+    $rustc --edition 2024 --sysroot "$sysroot" --target "$1" --crate-name fortify --crate-type lib --emit obj \
+      -C panic=abort --remap-path-prefix="$work=/std" -o "$work/fortify.o" -
+  ar rcsD "$into/libunwind.a" "$work/fortify.o"
+}
+
+for pair; do
+  triple=${pair%%:*} arch=${pair##*:} library=$sysroot/lib/rustlib/${pair%%:*}
+  stamp="$version $commit"
+  [ "$(cat "$library/stamp" 2>/dev/null)" != "$stamp" ] || continue
+  say "compiling the standard library of Rust $version for $triple"
+  rm -rf "$library"; mkdir -p "$library/lib"
+  build_std "$triple"
+  cp "$work/$triple"/dist/deps/*.rlib "$library/lib/"
+  add_musl "$triple" "$arch" "$library/lib/self-contained"
+  echo "$stamp" >"$library/stamp"
+done
+rm -rf "$work"
