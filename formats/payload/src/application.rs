@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, DiffId};
+use crate::digest::{DiffId, Digest};
 use crate::platform::Platform;
 
 /// The application that a payload carries. Unknown fields are ignored, so that later versions can add to it.

@@ -91,7 +91,8 @@ fn find_section_in<H: FileHeader<Endian = Le>, R: ReadAt>(
         section.sh_type(Le) != SHT_NOBITS
             && name.strip_prefix(SECTION_NAME.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     });
-    Ok(found.map(|section| Extent { offset: section.sh_offset(Le).into(), length: section.sh_size(Le).into() }))
+    Ok(found
+        .map(|section| Extent { offset: section.sh_offset(Le).into(), length: section.sh_size(Le).into() }))
 }
 
 /// FORMAT.md, "Program digest": the loaded segments without the ELF header and the program headers, which `strip` may
@@ -107,7 +108,8 @@ fn program_digest_of<H: FileHeader<Endian = Le>, R: ReadAt>(
     size: u64,
 ) -> io::Result<Option<Digest>> {
     let row = size_of::<H::ProgramHeader>();
-    let table = Extent { offset: header.e_phoff(Le).into(), length: u64::from(header.e_phnum(Le)) * row as u64 };
+    let table =
+        Extent { offset: header.e_phoff(Le).into(), length: u64::from(header.e_phnum(Le)) * row as u64 };
     let inside = |part: Extent| part.offset.checked_add(part.length).is_some_and(|end| end <= size);
     if usize::from(header.e_phentsize(Le)) != row || !inside(table) {
         return Ok(None);

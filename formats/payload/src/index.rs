@@ -11,7 +11,9 @@ use std::ops::Range;
 
 use crate::application::Application;
 use crate::digest::{DiffId, Digest};
-use crate::layout::{BODY_SIZE, CHUNK_SIZE, FRAME_SIZE, Fields, HEADER_SIZE, INDEX_MAGIC, LAYER_SIZE, REFERENCE_SIZE};
+use crate::layout::{
+    BODY_SIZE, CHUNK_SIZE, FRAME_SIZE, Fields, HEADER_SIZE, INDEX_MAGIC, LAYER_SIZE, REFERENCE_SIZE,
+};
 use crate::limits::{MAX_CHUNK, MAX_FRAME_RAW, MAX_FRAME_STORED, MAX_HEAD};
 
 /// Position of a frame in the index.
@@ -168,7 +170,8 @@ impl Index {
         let frames = parse_frames(frame_table, chunks, frames_length)?;
         let chunks = parse_chunks(chunk_table, &frames)?;
         let (references, mut reference_offsets) = parse_references(reference_table, chunks.len())?;
-        let (layers, bodies) = parse_layers(layer_table, body_table, &chunks, &references, &mut reference_offsets)?;
+        let (layers, bodies) =
+            parse_layers(layer_table, body_table, &chunks, &references, &mut reference_offsets)?;
         let mut layer_by_diff_id = HashMap::with_capacity(layers.len());
         for (row, layer) in (0..).zip(&layers) {
             if layer_by_diff_id.insert(layer.diff_id, row).is_some() {
@@ -249,7 +252,8 @@ fn parse_frames(table: &[u8], chunk_count: u32, frames_length: u64) -> Result<Ve
                 fields.digest()
             },
         };
-        if frame.raw_length == 0 || frame.raw_length > MAX_FRAME_RAW || frame.stored_length > MAX_FRAME_STORED {
+        if frame.raw_length == 0 || frame.raw_length > MAX_FRAME_RAW || frame.stored_length > MAX_FRAME_STORED
+        {
             return Err(error("its length is out of bounds"));
         }
         if frame.chunk_count == 0 {
@@ -277,7 +281,8 @@ fn parse_chunks(table: &[u8], frames: &[Frame]) -> Result<Vec<Chunk>, IndexError
         for (row, bytes) in (frame.first_chunk..).zip(rows.by_ref().take(frame.chunk_count as usize)) {
             let error = |reason| IndexError::Row { table: "chunk", row, reason };
             let mut fields = Fields(bytes);
-            let chunk = Chunk { frame: FrameId(number), offset, length: fields.u32(), digest: fields.digest() };
+            let chunk =
+                Chunk { frame: FrameId(number), offset, length: fields.u32(), digest: fields.digest() };
             if chunk.length == 0 || chunk.length > MAX_CHUNK {
                 return Err(error("its length is out of bounds"));
             }
@@ -348,8 +353,9 @@ fn parse_layers(
         let mut fields = Fields(bytes);
         let diff_id = fields.digest();
         let (tar_length, body_count, skeleton_count) = (fields.u64(), fields.u32(), fields.u32());
-        let (skeleton, skeleton_length) =
-            references.take(skeleton_count).ok_or_else(|| error("its skeleton has more chunks than there are"))?;
+        let (skeleton, skeleton_length) = references
+            .take(skeleton_count)
+            .ok_or_else(|| error("its skeleton has more chunks than there are"))?;
         let first_body = bodies.len() as u32;
         if body_count as usize > body_rows.len() {
             return Err(error("it has more bodies than there are"));
@@ -357,8 +363,7 @@ fn parse_layers(
         // `before` counts the skeleton, `offset` the tar.
         let (mut before, mut offset) = (0_u64, 0_u64);
         for bytes in body_rows.by_ref().take(body_count as usize) {
-            let error =
-                |reason| IndexError::Row { table: "body", row: bodies.len() as u32, reason };
+            let error = |reason| IndexError::Row { table: "body", row: bodies.len() as u32, reason };
             let mut fields = Fields(bytes);
             let (gap, count) = (fields.u64(), fields.u32());
             let (rows, length) = references

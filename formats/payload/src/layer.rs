@@ -177,7 +177,9 @@ impl<'a, R: ReadAt> Body<'a, R> {
         if offset >= self.row.length {
             return Ok(0);
         }
-        let Some(place) = Place::find(self.payload, &self.row.references, offset, u64::MAX) else { return Ok(0) };
+        let Some(place) = Place::find(self.payload, &self.row.references, offset, u64::MAX) else {
+            return Ok(0);
+        };
         let frame = self.payload.frame(place.frame)?;
         Ok(place.copy(&frame, buffer))
     }

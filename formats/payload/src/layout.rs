@@ -12,7 +12,7 @@ pub(crate) const INDEX_MAGIC: [u8; 8] = *b"DPACKIDX";
 /// Version of the format.
 pub const VERSION: u32 = 1;
 /// Incompatible feature bits that this reader knows; any other bit makes it refuse the payload.
-pub const INCOMPATIBLE: u64 = 0;
+pub(crate) const INCOMPATIBLE: u64 = 0;
 
 /// Size of the trailer.
 pub const TRAILER_SIZE: usize = 176;
@@ -106,6 +106,7 @@ pub enum TrailerError {
 
 impl Trailer {
     /// The bytes of FORMAT.md, "Trailer".
+    #[cfg(feature = "write")]
     pub(crate) fn encode(&self) -> [u8; TRAILER_SIZE] {
         let mut bytes = Vec::with_capacity(TRAILER_SIZE);
         bytes.extend_from_slice(&TRAILER_MAGIC);

@@ -26,7 +26,9 @@ pub enum OpenError {
     #[error("failed to read the payload")]
     Read(#[from] io::Error),
     /// Neither trailer nor section.
-    #[error("there is no payload in this file\nhint: a truncated copy looks like this; compare the file's size")]
+    #[error(
+        "there is no payload in this file\nhint: a truncated copy looks like this; compare the file's size"
+    )]
     NotFound,
     /// The section, or what the trailer says, goes beyond the file.
     #[error("the payload is cut off: {expected} bytes expected, {found} found\nhint: copy the file again")]
@@ -40,7 +42,9 @@ pub enum OpenError {
     #[error(transparent)]
     Trailer(#[from] TrailerError),
     /// The stored index is not what was written.
-    #[error("the payload's {0} is damaged: its SHA-256 is not the one in the trailer\nhint: copy the file again")]
+    #[error(
+        "the payload's {0} is damaged: its SHA-256 is not the one in the trailer\nhint: copy the file again"
+    )]
     Damaged(&'static str),
     /// The index does not decompress to the length in the trailer.
     #[error("the payload's index cannot be decompressed")]
@@ -146,7 +150,8 @@ impl<R: ReadAt> Payload<R> {
         if let Some(bytes) = self.cache.get(id) {
             return Ok(bytes);
         }
-        let mut decoder = FrameDecoder::new().map_err(|source| FrameError::Decompress { frame: id, source })?;
+        let mut decoder =
+            FrameDecoder::new().map_err(|source| FrameError::Decompress { frame: id, source })?;
         self.read_frame(id, &mut decoder)?;
         let bytes = Arc::new(decoder.take_raw());
         self.cache.insert(id, &bytes);
@@ -178,10 +183,10 @@ fn locate<R: ReadAt>(source: &R, size: u64) -> Result<(u64, Found, Trailer), Ope
         Err(error) => return Err(error.into()),
     }
     let Extent { offset, length } = elf::find_section(source, size)?.ok_or(OpenError::NotFound)?;
-    let end = offset.checked_add(length).filter(|&end| end <= size).ok_or(OpenError::Truncated {
-        expected: length,
-        found: size.saturating_sub(offset),
-    })?;
+    let end = offset
+        .checked_add(length)
+        .filter(|&end| end <= size)
+        .ok_or(OpenError::Truncated { expected: length, found: size.saturating_sub(offset) })?;
     let trailer = trailer_before(source, end)??;
     if trailer.payload_length == length {
         Ok((offset, Found::BySection, trailer))

@@ -69,7 +69,8 @@ impl FromStr for Platform {
         let error = || ParsePlatformError(text.chars().take(100).collect());
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
+            !part.is_empty()
+                && part.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
         };
         if !parts.iter().all(valid) {
             return Err(error());
