@@ -4,7 +4,7 @@
 //! The runner never sees YAML. The types serialise to JSON, because the project travels from the command line to the
 //! supervisor and is kept in the data folder; field names follow the Compose specification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,9 @@ pub struct Service {
     /// Environment on top of the image's.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// Variables of the image's environment that the container must not have: `KEY` without a value, not set anywhere.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unset_environment: BTreeSet<String>,
     /// Absolute working directory inside the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
@@ -57,6 +60,9 @@ pub struct Service {
     pub depends_on: BTreeMap<String, Dependency>,
     /// What happens when the container exits.
     pub restart: Restart,
+    /// Name of the container, unique in the project; `<project>-<service>-<number>` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
     /// Host name; the container's short ID when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -214,6 +220,9 @@ pub struct Network {
     pub name: String,
     /// No way out.
     pub internal: bool,
+    /// Labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A named volume of the project.

@@ -1,0 +1,110 @@
+//! `volumes` of a service to the long form: `{type, source, target, read_only, bind | volume | tmpfs}`.
+
+use serde_json::Number;
+
+use crate::diagnostic::{Path, Report};
+use crate::node::{Map, Node, Value, insert};
+use crate::short::{mount, size};
+
+pub(super) fn long(node: &mut Node, path: &Path<'_>, report: &mut Report) {
+    let Value::List(items) = &mut node.value else { return };
+    for (index, item) in items.iter_mut().enumerate() {
+        let path = path.index(index);
+        match &mut item.value {
+            Value::Map(fields) => complete(fields, &path, report),
+            _ => match mount::parse(item.as_text().unwrap_or_default()) {
+                Ok(short) => *item = entry(short, item),
+                Err(message) => {
+                    report.error(item.at, &path, message);
+                }
+            },
+        }
+    }
+}
+
+fn entry(short: mount::ShortMount, item: &Node) -> Node {
+    let text = |text: &str| Node::text(text, item.at);
+    let yes = || Node::new(Value::Bool(true), item.at);
+    let mut options = Map::new();
+    let kind = if short.is_bind() { "bind" } else { "volume" };
+    if short.is_bind() {
+        insert(&mut options, "create_host_path", yes());
+        if let Some(label) = &short.selinux {
+            insert(&mut options, "selinux", text(label));
+        }
+    } else if short.nocopy {
+        insert(&mut options, "nocopy", yes());
+    }
+    let mut fields = Map::new();
+    insert(&mut fields, "type", text(kind));
+    insert(&mut fields, "target", text(&clean(&short.target)));
+    insert(&mut fields, kind, Node::map(options, item.at));
+    if let Some(source) = &short.source {
+        insert(&mut fields, "source", text(source));
+    }
+    if short.read_only {
+        insert(&mut fields, "read_only", yes());
+    }
+    Node::map(fields, item.at)
+}
+
+fn complete(fields: &mut Map, path: &Path<'_>, report: &mut Report) {
+    let is_bind = fields.get("type").and_then(|entry| entry.node.as_text()) == Some("bind");
+    for (key, entry) in fields.iter_mut() {
+        let path = path.key(key);
+        let node = &mut entry.node;
+        match (key.as_str(), &mut node.value) {
+            ("read_only", _) => super::flag(node, &path, report),
+            ("target", Value::Text(target)) => *target = clean(target),
+            // In the long form a bind's source needs no `./`.
+            ("source", Value::Text(source)) if is_bind && !source.is_empty() && !mount::is_path(source) => {
+                source.insert_str(0, "./");
+            }
+            ("bind" | "volume", Value::Map(options)) => {
+                for (key, option) in options.iter_mut().filter(|(key, _)| *key != "selinux") {
+                    super::flag(&mut option.node, &path.key(key), report);
+                }
+            }
+            ("tmpfs", Value::Map(options)) => {
+                for (key, option) in options.iter_mut() {
+                    tmpfs_option(key, &mut option.node, &path.key(key), report);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A size or mode written as text becomes a number.
+fn tmpfs_option(key: &str, node: &mut Node, path: &Path<'_>, report: &mut Report) {
+    let Value::Text(text) = &node.value else { return };
+    let number = match key {
+        "size" => size::parse(text).map(Number::from),
+        "mode" => mount::mode(text).map(Number::from),
+        _ => return,
+    };
+    match number {
+        Ok(number) => node.value = Value::Number(number),
+        Err(message) => {
+            report.error(node.at, path, message);
+        }
+    }
+}
+
+/// A path in a container without `//`, `/./`, `/../` and a slash at the end.
+pub(crate) fn clean(path: &str) -> String {
+    if !path.starts_with('/') {
+        return path.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

@@ -1,0 +1,249 @@
+//! What is wrong with a Compose file, and where.
+//!
+//! A check reports and goes on, so that one run shows all mistakes of a file (up to [`LIMIT`]). A model that came out of
+//! an executable has no line numbers any more; its diagnostics name the file and the path of keys only.
+
+use std::fmt;
+
+/// So many diagnostics are kept; the rest is counted.
+pub const LIMIT: usize = 20;
+
+/// One finding in a Compose file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// File as the user named it, when known.
+    pub file: Option<String>,
+    /// Line from 1; 0 when unknown.
+    pub line: u32,
+    /// Column from 1, in characters; 0 when unknown.
+    pub column: u32,
+    /// Keys that lead to the place, as `services.web.ports[0]`; empty for the file as a whole.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// A diagnostic about a file as a whole.
+    pub fn about_file(file: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            file: Some(file.into()),
+            line: 0,
+            column: 0,
+            path: String::new(),
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Diagnostic {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            f.write_str(file)?;
+            if self.line > 0 {
+                write!(f, ":{}", self.line)?;
+            }
+            if self.column > 0 {
+                write!(f, ":{}", self.column)?;
+            }
+            f.write_str(": ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// At least one mistake, in the order of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    found: Vec<Diagnostic>,
+    more: usize,
+}
+
+impl Errors {
+    /// The diagnostics, at most [`LIMIT`].
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.found.iter()
+    }
+
+    /// How many more there were.
+    pub fn more(&self) -> usize {
+        self.more
+    }
+}
+
+impl<'a> IntoIterator for &'a Errors {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl From<Diagnostic> for Errors {
+    fn from(diagnostic: Diagnostic) -> Errors {
+        Errors { found: vec![diagnostic], more: 0 }
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.found.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        if self.more > 0 {
+            write!(f, "\nand {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// Collects diagnostics during a stage.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Names of the files that positions refer to.
+    pub(crate) files: Vec<String>,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    more: usize,
+}
+
+impl Report {
+    pub(crate) fn new(files: Vec<String>) -> Report {
+        Report { files, ..Report::default() }
+    }
+
+    /// Reports a mistake; the returned reference takes a hint.
+    pub(crate) fn error(&mut self, at: Position, path: &Path<'_>, message: impl Into<String>) -> Hint<'_> {
+        if self.errors.len() >= LIMIT {
+            self.more += 1;
+            return Hint(None);
+        }
+        let diagnostic = self.diagnostic(at, path, message.into());
+        self.errors.push(diagnostic);
+        Hint(self.errors.last_mut())
+    }
+
+    /// Reports something to look at that does not stop us.
+    pub(crate) fn warn(&mut self, at: Position, path: &Path<'_>, message: impl Into<String>) -> Hint<'_> {
+        if self.warnings.len() >= LIMIT {
+            return Hint(None);
+        }
+        let diagnostic = self.diagnostic(at, path, message.into());
+        if self.warnings.contains(&diagnostic) {
+            return Hint(None);
+        }
+        self.warnings.push(diagnostic);
+        Hint(self.warnings.last_mut())
+    }
+
+    /// Goes on if nothing was wrong up to here.
+    pub(crate) fn checkpoint(self) -> Result<Report, Errors> {
+        if self.errors.is_empty() {
+            return Ok(self);
+        }
+        self.finish().map(|_| Report::default())
+    }
+
+    /// The warnings, or the errors if there is one.
+    pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, Errors> {
+        if self.errors.is_empty() {
+            return Ok(self.warnings);
+        }
+        let files = self.files;
+        let order =
+            |name: &Option<String>| name.as_ref().and_then(|name| files.iter().position(|f| f == name));
+        self.errors.sort_by_key(|error| (order(&error.file), error.line, error.column));
+        Err(Errors { found: self.errors, more: self.more })
+    }
+
+    fn diagnostic(&self, at: Position, path: &Path<'_>, message: String) -> Diagnostic {
+        Diagnostic {
+            file: self.files.get(usize::from(at.file)).cloned(),
+            line: at.line,
+            column: at.column,
+            path: path.to_string(),
+            message,
+            hint: None,
+        }
+    }
+}
+
+/// The diagnostic just reported, if it was kept.
+pub(crate) struct Hint<'a>(Option<&'a mut Diagnostic>);
+
+impl Hint<'_> {
+    pub(crate) fn hint(self, text: impl Into<String>) {
+        if let Some(diagnostic) = self.0 {
+            diagnostic.hint = Some(text.into());
+        }
+    }
+}
+
+/// A place in a file; line 0 when it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Index into [`Report::files`].
+    pub(crate) file: u16,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+/// The keys that lead to a node, linked from the leaf to the root, so that descending allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    pub(crate) fn key(&'a self, key: &'a str) -> Path<'a> {
+        Path::Key(self, key)
+    }
+
+    pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
+        Path::Index(self, index)
+    }
+
+    /// Whether the path is exactly these keys; `*` stands for any one key or index.
+    pub(crate) fn matches(&self, pattern: &[&str]) -> bool {
+        match (self, pattern.split_last()) {
+            (Path::Root, None) => true,
+            (Path::Key(parent, key), Some((last, rest))) => {
+                (*last == "*" || last == key) && parent.matches(rest)
+            }
+            (Path::Index(parent, _), Some((last, rest))) => *last == "*" && parent.matches(rest),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(Path::Root, key) => f.write_str(key),
+            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a project's parts say about each other: names that lead nowhere, cycles, two who want the same thing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::diagnostic::{Path, Position, Report};
+use crate::node::{Entry, Node};
+use crate::project::{MountSource, NetworkMode, Port, Project, Service};
+use crate::suggest;
+
+/// Reports every reference that does not hold. `tree` is what the project was read from, and knows positions.
+pub(crate) fn check(project: &Project, tree: &Node, report: &mut Report) {
+    let services = Path::Root.key("services");
+    for (name, service) in &project.services {
+        let path = services.key(name);
+        let node = tree.get("services").and_then(|services| services.get(name));
+        names(project, service, node, &path, report);
+        let key_at = entry(tree, &["services", name]).map_or_else(Default::default, |entry| entry.key_at);
+        let volumes = node.and_then(|node| node.get("volumes")).and_then(Node::as_list).unwrap_or_default();
+        for (index, mount) in service.volumes.iter().enumerate() {
+            let MountSource::Volume { source: Some(volume), .. } = &mount.source else { continue };
+            if !project.volumes.contains_key(volume) {
+                let at = volumes.get(index).map_or(key_at, |node| node.at);
+                let path = path.key("volumes");
+                missing("volume", volume, &project.volumes, at, &path.index(index), report);
+            }
+        }
+    }
+    cycle(project, tree, report);
+    container_names(project, tree, report);
+    ports(project, tree, report);
+}
+
+/// Networks and volumes that a service uses, as section and key.
+pub(crate) fn used(project: &Project) -> BTreeSet<(&'static str, String)> {
+    let mut used = BTreeSet::new();
+    for service in project.services.values() {
+        if let NetworkMode::Networks(networks) = &service.network {
+            used.extend(networks.keys().map(|key| ("networks", key.clone())));
+        }
+        for mount in &service.volumes {
+            if let MountSource::Volume { source: Some(volume), .. } = &mount.source {
+                used.insert(("volumes", volume.clone()));
+            }
+        }
+    }
+    used
+}
+
+fn names(project: &Project, service: &Service, node: Option<&Node>, path: &Path<'_>, report: &mut Report) {
+    let at = |section: &str, key: &str| {
+        let entry = node.and_then(|node| entry(node, &[section, key]));
+        entry.map_or_else(Default::default, |entry| entry.key_at)
+    };
+    if let NetworkMode::Networks(networks) = &service.network {
+        for network in networks.keys().filter(|key| !project.networks.contains_key(*key)) {
+            let at = at("networks", network);
+            missing("network", network, &project.networks, at, &path.key("networks"), report);
+        }
+    }
+    for dependency in service.depends_on.keys().filter(|key| !project.services.contains_key(*key)) {
+        let at = at("depends_on", dependency);
+        missing("service", dependency, &project.services, at, &path.key("depends_on"), report);
+    }
+}
+
+fn missing<T>(
+    kind: &str,
+    name: &str,
+    known: &BTreeMap<String, T>,
+    at: Position,
+    path: &Path<'_>,
+    report: &mut Report,
+) {
+    let reported = report.error(at, path, format!("there is no {kind} `{name}`"));
+    match suggest::nearest(name, known.keys().map(String::as_str)) {
+        Some(near) => reported.hint(format!("did you mean `{near}`?")),
+        None if kind == "service" => {}
+        None => reported.hint(format!("define it under the top-level `{kind}s:`")),
+    }
+}
+
+/// Reports one cycle of `depends_on`, if there is any.
+fn cycle(project: &Project, tree: &Node, report: &mut Report) {
+    // Services whose dependencies are all gone go, until only cycles and what depends on them are left.
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut dependents: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, service) in &project.services {
+        let known = service.depends_on.keys().filter(|key| project.services.contains_key(*key));
+        let known: BTreeSet<&str> = known.map(String::as_str).collect();
+        for dependency in &known {
+            dependents.entry(dependency).or_default().push(name);
+        }
+        left.insert(name, known);
+    }
+    let mut free: Vec<&str> = left.iter().filter(|(_, on)| on.is_empty()).map(|(name, _)| *name).collect();
+    while let Some(name) = free.pop() {
+        left.remove(name);
+        for dependent in dependents.get(name).into_iter().flatten() {
+            if let Some(on) = left.get_mut(dependent)
+                && on.remove(name)
+                && on.is_empty()
+            {
+                free.push(dependent);
+            }
+        }
+    }
+    // Every service left depends on another one left: following them leads round.
+    let Some(mut name) = left.keys().next().copied() else { return };
+    let mut walked: Vec<&str> = Vec::new();
+    let start = loop {
+        if let Some(start) = walked.iter().position(|seen| *seen == name) {
+            break start;
+        }
+        walked.push(name);
+        match left.get(name).and_then(|on| on.first()) {
+            Some(next) => name = next,
+            None => return,
+        }
+    };
+    let round: Vec<&str> = walked[start..].iter().copied().chain([name]).collect();
+    let at = entry(tree, &["services", name, "depends_on", round[1]])
+        .map_or_else(Default::default, |entry| entry.key_at);
+    let services = Path::Root.key("services");
+    let message = format!("services depend on each other in a circle: {}", round.join(" -> "));
+    report.error(at, &services.key(name).key("depends_on"), message);
+}
+
+fn container_names(project: &Project, tree: &Node, report: &mut Report) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, service) in &project.services {
+        let Some(container) = &service.container_name else { continue };
+        if let Some(other) = seen.insert(container, name) {
+            let at = entry(tree, &["services", name, "container_name"])
+                .map_or_else(Default::default, |entry| entry.node.at);
+            let services = Path::Root.key("services");
+            let path = services.key(name);
+            let message = format!("service `{other}` has the same container name");
+            report.error(at, &path.key("container_name"), message);
+        }
+    }
+}
+
+fn ports(project: &Project, tree: &Node, report: &mut Report) {
+    type Taken<'a> = Vec<(&'a str, Option<IpAddr>)>;
+    let mut taken: BTreeMap<(u16, bool), Taken<'_>> = BTreeMap::new();
+    for (name, service) in &project.services {
+        if matches!(service.network, NetworkMode::Host) {
+            continue;
+        }
+        let nodes = entry(tree, &["services", name, "ports"]).and_then(|entry| entry.node.as_list());
+        for (index, port) in service.ports.iter().enumerate() {
+            let Port { published: Some(published), host_ip, protocol, .. } = port else { continue };
+            let on_port = taken.entry((*published, *protocol == crate::project::Protocol::Udp)).or_default();
+            if let Some((other, _)) = on_port.iter().find(|(_, other)| overlap(*other, *host_ip)) {
+                let at = nodes.and_then(|nodes| nodes.get(index)).map_or_else(Default::default, |n| n.at);
+                let services = Path::Root.key("services");
+                let service = services.key(name);
+                let message = format!("port {published} of the device is already taken by service `{other}`");
+                report.error(at, &service.key("ports").index(index), message);
+            }
+            on_port.push((name, *host_ip));
+        }
+    }
+}
+
+/// Whether two addresses cannot be listened on at once with the same port.
+fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    a == b || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())
+}
+
+fn entry<'a>(node: &'a Node, path: &[&str]) -> Option<&'a Entry> {
+    let (last, parents) = path.split_last()?;
+    let mut node = node;
+    for key in parents {
+        node = node.get(key)?;
+    }
+    node.as_map()?.get(*last)
+}

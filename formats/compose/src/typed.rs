@@ -1,0 +1,77 @@
+//! The merged tree to the typed [`Project`]: every value is checked here and nowhere later.
+
+mod mounts;
+mod network;
+mod ports;
+mod service;
+mod values;
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Path, Report};
+use crate::node::{Map, Node};
+use crate::project::{Network, Project, Volume};
+
+/// Reads the whole project; what is wrong is reported and left out.
+pub(crate) fn project(root: &Node, name: &str, report: &mut Report) -> Project {
+    let mut project = Project { name: name.to_owned(), ..Project::default() };
+    let path = Path::Root.key("services");
+    for (name, entry) in section(root, "services") {
+        let service = service::read(&entry.node, entry.key_at, &path.key(name), report);
+        project.services.insert(name.clone(), service);
+    }
+    if project.services.is_empty() {
+        report.error(root.at, &Path::Root, "there is no service in it");
+    }
+    let path = Path::Root.key("networks");
+    for (key, entry) in section(root, "networks") {
+        project.networks.insert(key.clone(), network(&entry.node, &path.key(key), report));
+    }
+    let path = Path::Root.key("volumes");
+    for (key, entry) in section(root, "volumes") {
+        project.volumes.insert(key.clone(), volume(&entry.node, &path.key(key), report));
+    }
+    project
+}
+
+/// The entries of a top-level section.
+pub(crate) fn section<'a>(
+    root: &'a Node,
+    name: &str,
+) -> impl Iterator<Item = (&'a String, &'a crate::node::Entry)> {
+    root.get(name).and_then(Node::as_map).into_iter().flatten()
+}
+
+fn network(node: &Node, path: &Path<'_>, report: &mut Report) -> Network {
+    driver(node, &["bridge", "default"], path, report);
+    Network {
+        name: values::text(node, "name").unwrap_or_default().to_owned(),
+        internal: values::flag(node, "internal"),
+        labels: values::pairs(node, "labels"),
+    }
+}
+
+fn volume(node: &Node, path: &Path<'_>, report: &mut Report) -> Volume {
+    driver(node, &["local", "default"], path, report);
+    Volume {
+        name: values::text(node, "name").unwrap_or_default().to_owned(),
+        labels: values::pairs(node, "labels"),
+    }
+}
+
+fn driver(node: &Node, known: &[&str], path: &Path<'_>, report: &mut Report) {
+    if let Some(driver) = node.get("driver")
+        && let Some(name) = driver.as_text()
+        && !name.is_empty()
+        && !known.contains(&name)
+    {
+        let message = format!("driver `{name}` is not supported, expected `{}`", known[0]);
+        report.error(driver.at, &path.key("driver"), message);
+    }
+}
+
+/// A mapping's entries, or none.
+fn entries(node: Option<&Node>) -> impl Iterator<Item = (&String, &crate::node::Entry)> {
+    static NONE: Map = BTreeMap::new();
+    node.and_then(Node::as_map).unwrap_or(&NONE).iter()
+}
