@@ -29,12 +29,15 @@ lld=$(command -v rust-lld || command -v ld.lld-19 || command -v ld.lld) || die "
 mkdir -p "$sysroot/lib/rustlib/$host/bin" "$work"
 ln -sfn "$lld" "$sysroot/lib/rustlib/$host/bin/rust-lld"
 
-# The library as Rust's own releases have it: their profile, their features. Paths are those of Rust's releases too.
+remap() { printf '\x1f--remap-path-prefix=%s' "$@"; }
+
+# The library as Rust's own releases have it: their profile, their features, their paths.
 build_std() { # TRIPLE
+  local cargo_home=${CARGO_HOME:-$HOME/.cargo}
   RUSTC=$rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work \
-    RUSTFLAGS="-Zforce-unstable-if-unmarked --remap-path-prefix=$source=/rustc/$commit --remap-path-prefix=$work=/std" \
+    CARGO_ENCODED_RUSTFLAGS="-Zforce-unstable-if-unmarked$(remap "$source=/rustc/$commit" "$work=/std" "$cargo_home=/cargo")" \
     /usr/bin/cargo build --locked --quiet --manifest-path "$source/library/sysroot/Cargo.toml" --profile dist \
-    --target "$1" --features backtrace,panic-unwind
+    --target "$1" --features backtrace,panic-unwind >"$work/log" 2>&1 || { cat "$work/log" >&2; die "failed to compile the standard library for $1"; }
 }
 
 # What rustc wants in `self-contained` to link a static executable without any C toolchain
@@ -54,7 +57,7 @@ add_musl() { # TRIPLE ARCH FOLDER
 
 for pair; do
   triple=${pair%%:*} arch=${pair##*:} library=$sysroot/lib/rustlib/${pair%%:*}
-  stamp="$version $commit"
+  stamp="1 $version $commit" # the number changes when this script gives another library
   [ "$(cat "$library/stamp" 2>/dev/null)" != "$stamp" ] || continue
   say "compiling the standard library of Rust $version for $triple"
   rm -rf "$library"; mkdir -p "$library/lib"

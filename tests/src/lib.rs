@@ -1,1 +1,35 @@
-//! placeholder
+//! What the integration tests are written with: a real registry, real images, a real device, a real kernel.
+//!
+//! ```text
+//! let registry = Registry::start()?;                     docker-registry on a free loopback port
+//! registry.serve("shop/web:1", &images::nginx()?)?;      a real multi-platform image
+//! let device = Device::host()?;                          an ordinary user with an empty home
+//! let app = device.install(&built)?;
+//! device.run(&[&app, "up", "-d"])?.success()?;
+//! Vm::arm64().user().file(&built).run("./in/shop-arm64 up -d")?;    a Debian kernel under emulation
+//! ```
+//!
+//! A test begins with [`needs`]: what is missing makes it visibly skipped, and fail in CI.
+
+#![forbid(unsafe_code)]
+
+mod device;
+mod dpack;
+pub mod images;
+mod needs;
+mod output;
+mod programs;
+mod registry;
+mod storage;
+mod tls;
+mod vm;
+mod wait;
+
+pub use device::Device;
+pub use dpack::Dpack;
+pub use needs::{Need, needs};
+pub use output::Output;
+pub use programs::{cache, probe, stubs, workspace};
+pub use registry::{Registry, Settings};
+pub use vm::{DataDisk, Machine, Vm};
+pub use wait::wait_until;

@@ -1,2 +1,72 @@
-//! placeholder
-fn main() {}
+//! `probe`: a static program for the inside of a container. It reports what it sees, and does the few things that tests
+//! want done there. Everything it knows comes from the standard library and `/proc`, so it runs in an empty image.
+//!
+//! ```text
+//! probe                          report as JSON
+//! probe serve PORT               HTTP: / the report, /get/HOST/PORT/PATH fetches that and passes it on
+//! probe get HOST PORT PATH       fetches http://HOST:PORT/PATH
+//! probe write PATH TEXT          appends a line to a file, and syncs it
+//! probe read PATH                prints a file
+//! probe lines COUNT MILLISECONDS prints numbered lines, the even ones on standard error
+//! probe exit STATUS
+//! probe wait                     until it is killed
+//! ```
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
+
+mod http;
+mod report;
+
+use std::fs::OpenOptions;
+use std::io::{Error, Result, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("probe: {error}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<u8> {
+    match arguments {
+        [] => println!("{:#}", report::report()),
+        ["serve", port] => http::serve(number(port)?)?,
+        ["get", host, port, path] => print!("{}", http::get(host, number(port)?, path)?),
+        ["write", path, text] => {
+            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+            writeln!(file, "{text}")?;
+            file.sync_all()?;
+        }
+        ["read", path] => print!("{}", std::fs::read_to_string(path)?),
+        ["lines", count, pause] => lines(number(count)?, Duration::from_millis(number(pause)?)),
+        ["exit", status] => return number(status),
+        ["wait"] => loop {
+            std::thread::park();
+        },
+        other => return Err(Error::other(format!("unknown command {other:?}"))),
+    }
+    Ok(0)
+}
+
+fn lines(count: u64, pause: Duration) {
+    for line in 1..=count {
+        if line % 2 == 0 {
+            eprintln!("line {line}");
+        } else {
+            println!("line {line}");
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::other(format!("`{text}` is not a number of the right size")))
+}
