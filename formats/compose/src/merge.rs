@@ -27,7 +27,7 @@ const RULES: &[(&[&str], Rule)] = &[
     (&["services", "*", "expose"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "networks", "*", "aliases"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "ports"], Rule::Unique(port)),
-    (&["services", "*", "tmpfs"], Rule::Unique(tmpfs)),
+    (&["services", "*", "tmpfs"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "volumes"], Rule::Unique(target)),
 ];
 
@@ -135,8 +135,4 @@ fn port(node: &Node) -> Option<String> {
 
 fn target(node: &Node) -> Option<String> {
     node.get("target").and_then(Node::scalar_text)
-}
-
-fn tmpfs(node: &Node) -> Option<String> {
-    node.as_text().map(|text| text.split(':').next().unwrap_or(text).to_owned())
 }

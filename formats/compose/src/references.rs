@@ -152,11 +152,13 @@ fn ports(project: &Project, tree: &Node, report: &mut Report) {
         for (index, port) in service.ports.iter().enumerate() {
             let Port { published: Some(published), host_ip, protocol, .. } = port else { continue };
             let on_port = taken.entry((*published, *protocol == crate::project::Protocol::Udp)).or_default();
-            if let Some((other, _)) = on_port.iter().find(|(_, other)| overlap(*other, *host_ip)) {
+            if let Some(&(other, _)) = on_port.iter().find(|(_, other)| overlap(*other, *host_ip)) {
                 let at = nodes.and_then(|nodes| nodes.get(index)).map_or_else(Default::default, |n| n.at);
                 let services = Path::Root.key("services");
                 let service = services.key(name);
-                let message = format!("port {published} of the device is already taken by service `{other}`");
+                let owner =
+                    if other == name { "this service".to_owned() } else { format!("service `{other}`") };
+                let message = format!("port {published} of the device is already taken by {owner}");
                 report.error(at, &service.key("ports").index(index), message);
             }
             on_port.push((name, *host_ip));

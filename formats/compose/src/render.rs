@@ -4,14 +4,12 @@
 
 use serde_json::Value as Json;
 
-/// Doubles every `$`, so that the output can be read again.
+/// Doubles every `$` of values, so that the output can be read again. Compose does it to keys too, where it is not undone.
 pub(crate) fn escape(json: Json) -> Json {
     match json {
         Json::String(text) => Json::String(text.replace('$', "$$")),
         Json::Array(items) => items.into_iter().map(escape).collect(),
-        Json::Object(map) => Json::Object(
-            map.into_iter().map(|(key, value)| (key.replace('$', "$$"), escape(value))).collect(),
-        ),
+        Json::Object(map) => Json::Object(map.into_iter().map(|(key, value)| (key, escape(value))).collect()),
         other => other,
     }
 }

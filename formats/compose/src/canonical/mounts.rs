@@ -75,16 +75,18 @@ fn complete(fields: &mut Map, path: &Path<'_>, report: &mut Report) {
     }
 }
 
-/// A size or mode written as text becomes a number.
+/// Sizes become text in bytes (as Compose prints them), modes numbers.
 fn tmpfs_option(key: &str, node: &mut Node, path: &Path<'_>, report: &mut Report) {
-    let Value::Text(text) = &node.value else { return };
-    let number = match key {
-        "size" => size::parse(text).map(Number::from),
-        "mode" => mount::mode(text).map(Number::from),
+    let value = match (key, &node.value) {
+        ("size", Value::Text(text)) => size::parse(text).map(|bytes| Value::Text(bytes.to_string())),
+        ("size", Value::Number(number)) if number.is_u64() => Ok(Value::Text(number.to_string())),
+        ("mode", Value::Text(text)) => mount::mode(text).map(|mode| Value::Number(Number::from(mode))),
+        ("mode", Value::Number(number)) if number.is_u64() => return,
+        ("size" | "mode", _) => Err("expected a whole number".to_owned()),
         _ => return,
     };
-    match number {
-        Ok(number) => node.value = Value::Number(number),
+    match value {
+        Ok(value) => node.value = value,
         Err(message) => {
             report.error(node.at, path, message);
         }

@@ -67,19 +67,13 @@ fn volume(item: &Node) -> Result<Mount, String> {
             if source.is_some() {
                 return Err("a tmpfs has no `source`".to_owned());
             }
-            let number = |key: &str| match options.and_then(|options| options.get(key)) {
-                Some(_) => match options.and_then(|options| values::number(options, key)) {
-                    Some(number) => Ok(Some(number)),
-                    None => Err(format!("tmpfs `{key}` is not a whole number")),
-                },
-                None => Ok(None),
-            };
-            let mode = number("mode")?.map(|mode| {
+            let number = |key: &str| options.and_then(|options| values::number(options, key));
+            let mode = number("mode").map(|mode| {
                 let mode = u32::try_from(mode).ok().filter(|mode| *mode <= 0o7777);
                 mode.ok_or("tmpfs `mode` is not a file mode")
             });
             // Size 0 means no limit.
-            MountSource::Tmpfs { size: number("size")?.filter(|size| *size > 0), mode: mode.transpose()? }
+            MountSource::Tmpfs { size: number("size").filter(|size| *size > 0), mode: mode.transpose()? }
         }
         "image" | "cluster" | "npipe" => {
             return Err(format!("mounts of type `{kind}` are not supported yet"));

@@ -13,10 +13,11 @@ pub(super) fn flag(node: &Node, key: &str) -> bool {
     matches!(node.get(key), Some(Node { value: Value::Bool(true), .. }))
 }
 
-/// A whole number that is not negative.
+/// A whole number that is not negative, also as text.
 pub(super) fn number(node: &Node, key: &str) -> Option<u64> {
     match &node.get(key)?.value {
         Value::Number(number) => number.as_u64(),
+        Value::Text(text) => text.parse().ok(),
         _ => None,
     }
 }

@@ -1,0 +1,154 @@
+//! The corpus: what Docker Compose makes of each case (recorded by `corpus/record.sh`), and what this crate makes of it.
+
+use std::path::Path;
+
+use dpack_compose::{Environment, LoadOptions, Model, Resolved, interpolate, load};
+use serde_json::Value as Json;
+
+const HOME: &str = "/home/dev";
+
+#[test]
+fn every_case_is_resolved_as_docker_compose_does_it() {
+    let mut differences = Vec::new();
+    let mut cases = 0;
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut folders: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        cases += 1;
+        let name = folder.file_name().unwrap().to_string_lossy();
+        let expected = std::fs::read_to_string(folder.join("expected.json"));
+        let expected = expected.unwrap_or_else(|error| panic!("{name}: not recorded: {error}"));
+        let mut expected: Json = serde_json::from_str(&expected).unwrap();
+        simplify(&mut expected, "");
+        without_extensions(&mut expected);
+        let mut found = resolve(folder).to_json();
+        simplify(&mut found, "");
+        without_extensions(&mut found);
+        compare(&expected, &found, &name, &mut differences);
+    }
+    assert!(cases >= 26, "only {cases} cases found");
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// The YAML is read back as the JSON that it was made from.
+#[test]
+fn the_printed_yaml_means_what_the_json_says() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let first = resolve(&folder);
+        let printed = first.to_yaml();
+        let (model, _) = dpack_compose::parse("x", &[("printed.yml".to_owned(), printed.clone())])
+            .unwrap_or_else(|errors| panic!("{}: {errors}\n{printed}", folder.display()));
+        let second = interpolate(&model, &Environment::new([])).unwrap();
+        assert_eq!(first.to_json(), second.to_json(), "{}\n{printed}", folder.display());
+        // A variable the image must not have is known when its value is not; printed again it is the same.
+        assert_eq!(first.project, second.project, "{}", folder.display());
+    }
+}
+
+/// Resolves a case as the builder does, and again as the runner does it from what was embedded.
+fn resolve(folder: &Path) -> Resolved {
+    let options = LoadOptions { working_dir: folder.to_owned(), ..LoadOptions::default() };
+    let fail = |errors: dpack_compose::Errors| -> ! { panic!("{}: {errors}", folder.display()) };
+    let loaded = load(&options).unwrap_or_else(|errors| fail(errors));
+    let process = std::fs::read_to_string(folder.join("process.env")).unwrap_or_default();
+    let process = process.lines().filter_map(|line| line.split_once('='));
+    let process = process.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment = Environment::new(process.chain([("HOME".to_owned(), HOME.to_owned())]));
+    let resolved = interpolate(&loaded.model, &environment).unwrap_or_else(|errors| fail(errors));
+    let embedded = serde_json::to_string(&loaded.model.to_json()).unwrap();
+    let model = Model::from_json(&serde_json::from_str(&embedded).unwrap()).unwrap();
+    let on_device = interpolate(&model, &environment).unwrap_or_else(|errors| fail(errors));
+    assert_eq!(on_device.project, resolved.project);
+    assert_eq!(on_device.to_json(), resolved.to_json());
+    resolved
+}
+
+/// Takes out what is spelled differently on purpose: Compose prints absent values as null or empty, and makes paths
+/// absolute that belong to a device we do not know yet.
+fn simplify(json: &mut Json, key: &str) {
+    match json {
+        Json::Object(map) => {
+            map.retain(|key, value| {
+                !(value.is_null() && matches!(key.as_str(), "command" | "entrypoint"))
+                    && !(key == "ipam" && value.as_object().is_some_and(|ipam| ipam.is_empty()))
+                    // A false `create_host_path` is left out by Compose, and the empty mapping around it too.
+                    && !(matches!(key.as_str(), "create_host_path" | "read_only" | "init" | "nocopy") && *value == Json::Bool(false))
+            });
+            // Compose escapes `$` in keys as well, where nothing takes it back.
+            *map =
+                std::mem::take(map).into_iter().map(|(key, value)| (key.replace("$$", "$"), value)).collect();
+            for (key, value) in map.iter_mut() {
+                simplify(value, key);
+            }
+            map.retain(|key, value| {
+                let empty = value.as_object().is_some_and(|map| map.is_empty());
+                !(empty && matches!(key.as_str(), "bind" | "volume" | "tmpfs"))
+            });
+            // `networks: {default: {}}` and `networks: {default: null}` are the same.
+            if key == "networks" {
+                for value in
+                    map.values_mut().filter(|value| value.as_object().is_some_and(|map| map.is_empty()))
+                {
+                    *value = Json::Null;
+                }
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| simplify(item, "")),
+        Json::String(text) if key == "source" => {
+            if let Some(rest) = text.strip_prefix(HOME) {
+                *text = format!("~{rest}");
+            }
+            if text.len() > 2 && !text.starts_with("../") {
+                *text = text.trim_end_matches('/').to_owned();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Compose prints extensions inside sections as YAML only, not as JSON.
+fn without_extensions(project: &mut Json) {
+    let Json::Object(sections) = project else { return };
+    for (_, section) in sections.iter_mut().filter(|(name, _)| !name.starts_with("x-")) {
+        without_keys(section);
+    }
+}
+
+fn without_keys(json: &mut Json) {
+    match json {
+        Json::Object(map) => {
+            map.retain(|key, _| !key.starts_with("x-"));
+            map.values_mut().for_each(without_keys);
+        }
+        Json::Array(items) => items.iter_mut().for_each(without_keys),
+        _ => {}
+    }
+}
+
+fn compare(expected: &Json, found: &Json, path: &str, differences: &mut Vec<String>) {
+    match (expected, found) {
+        (Json::Object(a), Json::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = format!("{path}.{key}");
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => compare(a, b, &path, differences),
+                    (a, b) => differences.push(format!("{path}: expected {a:?}, found {b:?}")),
+                }
+            }
+        }
+        (Json::Array(a), Json::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(a, b, &format!("{path}[{index}]"), differences);
+            }
+        }
+        (a, b) if a == b => {}
+        (a, b) => differences.push(format!("{path}: expected {a}, found {b}")),
+    }
+}

@@ -1,0 +1,515 @@
+//! Every mistake: the exact text, with file, line and column.
+
+use dpack_compose::{Environment, Errors, Model, interpolate};
+
+/// Diagnostics of a file as the builder shows them, hints indented.
+fn errors(text: &str) -> String {
+    errors_of(&[text])
+}
+
+fn errors_of(texts: &[&str]) -> String {
+    let names = ["compose.yml", "compose.override.yml"];
+    let files: Vec<_> =
+        names.iter().zip(texts).map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let result = dpack_compose::parse("shop", &files).and_then(|(model, _)| {
+        interpolate(&model, &Environment::new([("SET".to_owned(), "set".to_owned())]))
+    });
+    match result {
+        Ok(resolved) => panic!("accepted:\n{}", resolved.to_yaml()),
+        Err(errors) => shown(&errors),
+    }
+}
+
+fn shown(errors: &Errors) -> String {
+    let mut lines = Vec::new();
+    for error in errors {
+        lines.push(error.to_string());
+        lines.extend(error.hint.as_ref().map(|hint| format!("  hint: {hint}")));
+    }
+    if errors.more() > 0 {
+        lines.push(format!("and {} more", errors.more()));
+    }
+    lines.join("\n")
+}
+
+/// The message for one key of a service `web`; positions are those of line 4, column 5.
+fn service(key: &str) -> String {
+    errors(&format!("services:\n  web:\n    image: a\n    {key}\n"))
+}
+
+#[track_caller]
+fn check(cases: &[(&str, &str)]) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .map(|(key, expected)| (key, expected, service(key)))
+        .filter(|(_, expected, found)| found != *expected)
+        .map(|(key, expected, found)| format!("{key}\n  expected: {expected}\n  found:    {found}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn keys() {
+    check(&[
+        ("prots: []", "compose.yml:4:5: services.web.prots: unknown key\n  hint: did you mean `ports`?"),
+        (
+            "workingDir: /",
+            "compose.yml:4:5: services.web.workingDir: unknown key\n  hint: did you mean `working_dir`?",
+        ),
+        (
+            "enviroment: {}",
+            "compose.yml:4:5: services.web.enviroment: unknown key\n  hint: did you mean `environment`?",
+        ),
+        ("something_else: 1", "compose.yml:4:5: services.web.something_else: unknown key"),
+        ("healthcheck: {}", "compose.yml:4:5: services.web.healthcheck: not supported yet"),
+        ("tty: true", "compose.yml:4:5: services.web.tty: not supported yet"),
+        (
+            "build: .",
+            "compose.yml:4:5: services.web.build: building images is not supported yet, name one with `image`",
+        ),
+        (
+            "platform: linux/arm64",
+            "compose.yml:4:5: services.web.platform: not supported yet, platforms are chosen with `dpack build --platform`",
+        ),
+        (
+            "networks: {default: {ipv4_address: 10.0.0.1}}",
+            "compose.yml:4:26: services.web.networks.default.ipv4_address: not supported yet",
+        ),
+        (
+            "ports: [{target: 80, publish: 80}]",
+            "compose.yml:4:26: services.web.ports[0].publish: unknown key\n  hint: did you mean `published`?",
+        ),
+        (
+            "volumes: [{type: bind, source: /a, target: /b, bind: {propagation: shared}}]",
+            "compose.yml:4:59: services.web.volumes[0].bind.propagation: not supported yet",
+        ),
+        ("image: b", "compose.yml:4:5: key `image` is already defined in line 3"),
+    ]);
+    assert_eq!(
+        errors("servces:\n  web: {image: a}\n"),
+        "compose.yml:1:1: servces: unknown key\n  hint: did you mean `services`?"
+    );
+    assert_eq!(
+        errors("secrets: {}\nservices: {web: {image: a}}\n"),
+        "compose.yml:1:1: secrets: not supported yet"
+    );
+    assert_eq!(
+        errors("services: {web: {image: a}}\nnetworks:\n  n:\n    external: true\n"),
+        "compose.yml:4:5: networks.n.external: not supported yet, everything an executable uses belongs to its project"
+    );
+}
+
+#[test]
+fn types() {
+    let list_or_mapping = "expected a list or a mapping";
+    check(&[
+        (
+            "environment: 3",
+            &format!("compose.yml:4:18: services.web.environment: {list_or_mapping}, found a number"),
+        ),
+        (
+            "environment:",
+            &format!("compose.yml:4:5: services.web.environment: {list_or_mapping}, found nothing"),
+        ),
+        (
+            "environment: {A: [1]}",
+            "compose.yml:4:22: services.web.environment.A: expected a string, a number or a boolean, found a list",
+        ),
+        (
+            "environment: [{A: 1}]",
+            "compose.yml:4:19: services.web.environment[0]: expected a string, found a mapping",
+        ),
+        ("ports: 80:80", "compose.yml:4:12: services.web.ports: expected a list, found a string"),
+        (
+            "ports: [true]",
+            "compose.yml:4:13: services.web.ports[0]: expected a string, a number or a mapping, found a boolean\n  hint: put it in quotes: \"true\"",
+        ),
+        (
+            "hostname: 12",
+            "compose.yml:4:15: services.web.hostname: expected a string, found a number\n  hint: put it in quotes: \"12\"",
+        ),
+        (
+            "command: [sleep, 10]",
+            "compose.yml:4:22: services.web.command[1]: expected a string, found a number\n  hint: put it in quotes: \"10\"",
+        ),
+        (
+            "init: 1",
+            "compose.yml:4:11: services.web.init: expected a string or a boolean, found a number\n  hint: put it in quotes: \"1\"",
+        ),
+        ("init: \"1\"", "compose.yml:4:11: services.web.init: expected true or false, found `1`"),
+        (
+            "read_only: ${SET}",
+            "compose.yml:4:16: services.web.read_only: expected true or false, found `set`",
+        ),
+        (
+            "depends_on: {web: }",
+            "compose.yml:4:18: services.web.depends_on.web: expected a mapping, found nothing",
+        ),
+    ]);
+    assert_eq!(errors("[]"), "compose.yml:1:1: expected a mapping, found a list");
+    assert_eq!(
+        errors("services: {web: a}"),
+        "compose.yml:1:17: services.web: expected a mapping, found a string"
+    );
+}
+
+#[test]
+fn ports() {
+    let at = "compose.yml:4:13: services.web.ports[0]:";
+    let cases = [
+        ("\"80-81:90-92\"", "the range `80-81` has 2 ports, the range `90-92` has 3"),
+        ("\"a:80\"", "`a` is not a port number"),
+        ("\"70000:80\"", "port 70000 is out of range, ports go up to 65535"),
+        ("70000", "port 70000 is out of range, ports go up to 65535"),
+        ("\"1.2.3:80:80\"", "`1.2.3` is not an IP address"),
+        ("\"host:80:80\"", "`host` is not an IP address"),
+        ("\"::1:80:80\"", "put the IPv6 address in brackets: `[::1]`"),
+        ("\"82-80:82-80\"", "the range `82-80` ends before it starts"),
+        ("\"80:0\"", "the port inside the container (`target`) is missing"),
+        ("\"80:80/sctp\"", "protocol `sctp` is not supported, expected `tcp` or `udp`"),
+        ("\"8000-8005:80\"", "choosing a published port from `8000-8005` is not supported yet"),
+        ("\"+1:80\"", "`+1` is not a port number"),
+        ("80.5", "`80.5` is not a port number"),
+        ("{published: 80}", "the port inside the container (`target`) is missing"),
+        ("{target: 80, mode: foo}", "expected the mode `ingress` or `host`, found `foo`"),
+    ];
+    for (port, message) in cases {
+        assert_eq!(service(&format!("ports: [{port}]")), format!("{at} {message}"), "{port}");
+    }
+    check(&[
+        ("ports: [{target: x}]", "compose.yml:4:22: services.web.ports[0].target: `x` is not a port number"),
+        (
+            "ports: [{target: 1, host_ip: x}]",
+            "compose.yml:4:34: services.web.ports[0].host_ip: `x` is not an IP address",
+        ),
+        ("expose: [x]", "compose.yml:4:14: services.web.expose[0]: `x` is not a port number"),
+        (
+            "expose: [80/sctp]",
+            "compose.yml:4:14: services.web.expose[0]: protocol `sctp` is not supported, expected `tcp` or `udp`",
+        ),
+        (
+            "ports: [\"80:80\", \"80:81\"]",
+            "compose.yml:4:22: services.web.ports[1]: port 80 of the device is already taken by this service",
+        ),
+    ]);
+    assert_eq!(
+        errors(
+            "services:\n  a: {image: a, ports: [\"80:80\"]}\n  b:\n    image: b\n    ports:\n      - 127.0.0.1:80:1\n"
+        ),
+        "compose.yml:6:9: services.b.ports[0]: port 80 of the device is already taken by service `a`"
+    );
+}
+
+#[test]
+fn mounts() {
+    let at = "compose.yml:4:15: services.web.volumes[0]:";
+    let cases = [
+        ("\"/a:b\"", "the target `b` is not an absolute path"),
+        ("a", "the target `a` is not an absolute path"),
+        ("\"/a:/\"", "nothing can be mounted on `/`"),
+        ("\"/a:/b/..\"", "nothing can be mounted on `/`"),
+        ("\":/a\"", "`:/a` has an empty part, expected `[SOURCE:]TARGET[:OPTIONS]`"),
+        ("\"/a:/b:/c:ro\"", "`/a:/b:/c:ro` has too many parts, expected `[SOURCE:]TARGET[:OPTIONS]`"),
+        ("\"/a:/b:foo\"", "unknown mount option `foo`"),
+        ("\"/a:/b:rshared\"", "mount option `rshared` is not supported yet"),
+        ("\"~you/a:/b\"", "the home of another user in `~you/a` is not supported"),
+        ("{target: /a}", "the mount's `type` is missing"),
+        ("{type: volume}", "the mount's `target` is missing"),
+        ("{type: bind, target: /a}", "a bind mount needs a `source`"),
+        ("{type: tmpfs, source: a, target: /a}", "a tmpfs has no `source`"),
+        ("{type: image, target: /a}", "mounts of type `image` are not supported yet"),
+        ("{type: foo, target: /a}", "expected the type `bind`, `volume` or `tmpfs`, found `foo`"),
+        ("{type: tmpfs, target: /a, bind: {}}", "`bind` does not go with the type `tmpfs`"),
+        (
+            "{type: bind, source: /a, target: /a, bind: {selinux: x}}",
+            "expected the SELinux option `z` or `Z`, found `x`",
+        ),
+    ];
+    for (mount, message) in cases {
+        assert_eq!(service(&format!("volumes: [{mount}]")), format!("{at} {message}"), "{mount}");
+    }
+    check(&[
+        (
+            "volumes: [data:/data]",
+            "compose.yml:4:15: services.web.volumes[0]: there is no volume `data`\n  hint: define it under the top-level `volumes:`",
+        ),
+        ("tmpfs: run", "compose.yml:4:12: services.web.tmpfs[0]: the target `run` is not an absolute path"),
+        (
+            "tmpfs: /run:exec",
+            "compose.yml:4:12: services.web.tmpfs[0]: tmpfs option `exec` is not supported yet",
+        ),
+        (
+            "tmpfs: /run:size=x",
+            "compose.yml:4:12: services.web.tmpfs[0]: `x` is not a size, expected a number and b, k, m, g or t",
+        ),
+        ("tmpfs: /run:mode=9", "compose.yml:4:12: services.web.tmpfs[0]: `9` is not an octal file mode"),
+        (
+            "tmpfs: [/run, /run/]",
+            "compose.yml:4:19: services.web.tmpfs[1]: something is mounted on `/run` already",
+        ),
+    ]);
+    assert_eq!(
+        errors("services: {web: {image: a, volumes: [\"dta:/x\"]}}\nvolumes: {data: }\n"),
+        "compose.yml:1:38: services.web.volumes[0]: there is no volume `dta`\n  hint: did you mean `data`?"
+    );
+    assert_eq!(
+        errors("services: {web: {image: a}}\nvolumes: {data: {driver: nfs}}\n"),
+        "compose.yml:2:26: volumes.data.driver: driver `nfs` is not supported, expected `local`"
+    );
+}
+
+#[test]
+fn networks() {
+    check(&[
+        (
+            "networks: [nope]",
+            "compose.yml:4:16: services.web.networks: there is no network `nope`\n  hint: define it under the top-level `networks:`",
+        ),
+        (
+            "networks: [default, default]",
+            "compose.yml:4:25: services.web.networks[1]: `default` is already in the list",
+        ),
+        (
+            "network_mode: bridge",
+            "compose.yml:4:19: services.web.network_mode: `bridge` is not supported, there is no network that projects share\n  hint: leave `network_mode` out",
+        ),
+        (
+            "network_mode: service:db",
+            "compose.yml:4:19: services.web.network_mode: `service:db` is not supported yet",
+        ),
+        (
+            "network_mode: hots",
+            "compose.yml:4:19: services.web.network_mode: expected `host` or `none`, found `hots`",
+        ),
+    ]);
+    assert_eq!(
+        errors("services: {web: {image: a, network_mode: host, networks: [default]}}"),
+        "compose.yml:1:58: services.web.network_mode: cannot be combined with `networks`"
+    );
+    assert_eq!(
+        errors("services: {web: {image: a}}\nnetworks: {n: {driver: overlay}}\n"),
+        "compose.yml:2:24: networks.n.driver: driver `overlay` is not supported, expected `bridge`"
+    );
+}
+
+#[test]
+fn dependencies() {
+    let condition = "compose.yml:4:34: services.web.depends_on.db.condition:";
+    let missing = "compose.yml:4:18: services.web.depends_on: there is no service `db`";
+    check(&[
+        ("depends_on: [db]", missing),
+        (
+            "depends_on: {db: {condition: service_healthy}}",
+            &format!("{missing}\n{condition} `service_healthy` is not supported yet"),
+        ),
+        (
+            "depends_on: {db: {condition: started}}",
+            &format!("{missing}\n{condition} expected `service_started`, found `started`"),
+        ),
+        (
+            "depends_on: [web]",
+            "compose.yml:4:18: services.web.depends_on: services depend on each other in a circle: web -> web",
+        ),
+    ]);
+    assert_eq!(
+        errors(
+            "services:\n  a: {image: a, depends_on: [b]}\n  b: {image: b, depends_on: [c]}\n  c: {image: c, depends_on: [b]}\n  d: {image: c}\n"
+        ),
+        "compose.yml:3:30: services.b.depends_on: services depend on each other in a circle: b -> c -> b"
+    );
+    assert_eq!(
+        errors(
+            "services:\n  a: {image: a, depends_on: {b: {condition: service_started, required: false, restart: true}}}\n  b: {image: b}\n"
+        ),
+        "compose.yml:2:72: services.a.depends_on.b.required: `required: false` is not supported yet\n\
+         compose.yml:2:88: services.a.depends_on.b.restart: `restart: true` is not supported yet"
+    );
+}
+
+#[test]
+fn values() {
+    check(&[
+        (
+            "restart: sometimes",
+            "compose.yml:4:14: services.web.restart: expected `no`, `always`, `on-failure[:N]` or `unless-stopped`, found `sometimes`",
+        ),
+        (
+            "restart: on-failure:x",
+            "compose.yml:4:14: services.web.restart: expected `no`, `always`, `on-failure[:N]` or `unless-stopped`, found `on-failure:x`",
+        ),
+        (
+            "stop_grace_period: \"10\"",
+            "compose.yml:4:24: services.web.stop_grace_period: `10` is not a duration, expected something like `10s` or `1m30s`",
+        ),
+        (
+            "stop_grace_period: -1s",
+            "compose.yml:4:24: services.web.stop_grace_period: `-1s` is not a duration, expected something like `10s` or `1m30s`",
+        ),
+        ("stop_signal: SIGFOO", "compose.yml:4:18: services.web.stop_signal: `SIGFOO` is not a signal"),
+        ("stop_signal: \"65\"", "compose.yml:4:18: services.web.stop_signal: `65` is not a signal"),
+        ("hostname: a b", "compose.yml:4:15: services.web.hostname: `a b` is not a host name"),
+        (
+            "container_name: a/b",
+            "compose.yml:4:21: services.web.container_name: `a/b` is not a container name, expected letters, digits, `_`, `.` and `-`",
+        ),
+        ("working_dir: srv", "compose.yml:4:18: services.web.working_dir: `srv` is not an absolute path"),
+        ("user: a:b:c", "compose.yml:4:11: services.web.user: `a:b:c` is not `USER` or `USER:GROUP`"),
+        (
+            "command: 'a \"b'",
+            "compose.yml:4:14: services.web.command: a quote or bracket is not closed, or a `(` stands without quotes",
+        ),
+        (
+            "environment: [=x]",
+            "compose.yml:4:19: services.web.environment[0]: a value without a name, expected `NAME=VALUE`",
+        ),
+        (
+            "environment: {\"a=b\": x}",
+            "compose.yml:4:19: services.web.environment: \"a=b\" cannot be the name of a variable",
+        ),
+        ("labels: {a: \"x\\0\"}", "compose.yml:4:17: services.web.labels.a: contains a NUL byte"),
+    ]);
+    assert_eq!(
+        errors("services:\n  web:\n    hostname: a\n"),
+        "compose.yml:2:3: services.web: no `image` is given"
+    );
+    assert_eq!(
+        errors("services: {web: {image: 'a b'}}"),
+        "compose.yml:1:25: services.web.image: \"a b\" is not an image reference"
+    );
+    assert_eq!(
+        errors("services: {a: {image: a, container_name: xx}, b: {image: a, container_name: xx}}"),
+        "compose.yml:1:77: services.b.container_name: service `a` has the same container name"
+    );
+    assert_eq!(
+        errors("services: {\"a b\": {image: a}}"),
+        "compose.yml:1:12: services.a b: names consist of letters, digits, `.`, `_` and `-`"
+    );
+    assert_eq!(errors("services: {}"), "compose.yml:1:1: there is no service in it");
+    assert_eq!(
+        errors("name: Shop\nservices: {web: {image: a}}"),
+        "compose.yml:1:7: name: `Shop` is not a project name\n  hint: use lower-case letters, digits, `-` and `_`, and start with a letter or digit"
+    );
+}
+
+#[test]
+fn variables() {
+    check(&[
+        (
+            "hostname: ${A:?set it}",
+            "compose.yml:4:15: services.web.hostname: required variable `A` is missing a value: set it",
+        ),
+        (
+            "hostname: ${A?}",
+            "compose.yml:4:15: services.web.hostname: required variable `A` is missing a value",
+        ),
+        (
+            "hostname: \"${A\"",
+            "compose.yml:4:15: services.web.hostname: invalid interpolation format `${A`\n  hint: write `$$` for a dollar sign",
+        ),
+        (
+            "hostname: \"${}\"",
+            "compose.yml:4:15: services.web.hostname: invalid interpolation format `${}`\n  hint: write `$$` for a dollar sign",
+        ),
+        (
+            "hostname: \"${A!b}\"",
+            "compose.yml:4:15: services.web.hostname: invalid interpolation format `${A!b}`\n  hint: write `$$` for a dollar sign",
+        ),
+        (
+            "hostname: \"${A:}\"",
+            "compose.yml:4:15: services.web.hostname: invalid interpolation format `${A:}`\n  hint: write `$$` for a dollar sign",
+        ),
+    ]);
+}
+
+#[test]
+fn yaml() {
+    let cases = [
+        (
+            "services:\n  web:\n  image: a\n   x: b\n",
+            "compose.yml:4:5: mapping values are not allowed in this context",
+        ),
+        ("a: [1, 2\n", "compose.yml:2:1: while parsing a flow sequence, expected ',' or ']'"),
+        ("\t- a", "compose.yml:1:2: "),
+        ("a: *x\n", "compose.yml:1:4: while parsing node, found unknown anchor"),
+        ("a: &x [*x]\n", "compose.yml:1:8: the alias stands inside the value it refers to"),
+        ("1: a\n", "compose.yml:1:1: keys are strings, found a number `1`"),
+        ("a: {true: b}\n", "compose.yml:1:5: keys are strings, found a boolean `true`"),
+        ("[a]: b\n", "compose.yml:1:1: keys are strings, found a list or a mapping"),
+        ("a: {<<: b}\n", "compose.yml:1:9: `<<` merges a mapping or a list of mappings, found a string"),
+        ("a: {<<: [b]}\n", "compose.yml:1:10: `<<` merges a mapping or a list of mappings, found a string"),
+        ("a: !!int x\n", "compose.yml:1:4: `x` is not a value for the tag `!!int`"),
+        ("\"!reset\": b\n", "compose.yml:1:1: `!reset` is a tag, it stands before a value"),
+        ("", "compose.yml: the file is empty"),
+        ("# nothing\n", "compose.yml: the file is empty"),
+    ];
+    for (text, expected) in cases {
+        let found = errors(text);
+        assert!(found.starts_with(expected), "{text:?}\nexpected {expected}\nfound    {found}");
+    }
+}
+
+#[test]
+fn several_files() {
+    assert_eq!(
+        errors_of(&["services: {web: {image: a, healthcheck: {}}}", "services:\n  web:\n    prots: []\n",]),
+        "compose.yml:1:28: services.web.healthcheck: not supported yet\n\
+         compose.override.yml:3:5: services.web.prots: unknown key\n  hint: did you mean `ports`?"
+    );
+    assert_eq!(
+        errors_of(&[
+            "services: {web: {image: a, networks: [n]}}\nnetworks: {n: }",
+            "services:\n  web:\n    networks: [m]\n"
+        ]),
+        "compose.override.yml:3:16: services.web.networks: there is no network `m`\n  hint: did you mean `n`?"
+    );
+}
+
+#[test]
+fn at_most_twenty_are_shown() {
+    let services: String = (0..30).map(|n| format!("  s{n:02}: {{image: a, tty: true}}\n")).collect();
+    let found = errors(&format!("services:\n{services}"));
+    assert_eq!(found.lines().count(), 21);
+    assert!(found.starts_with("compose.yml:2:19: services.s00.tty: not supported yet\n"), "{found}");
+    assert!(found.ends_with("\nand 10 more"), "{found}");
+}
+
+/// What came out of an executable has no line numbers.
+#[test]
+fn on_the_device_the_file_and_the_path_are_named() {
+    let text = "services: {web: {image: \"a:${TAG:?which version}\"}}";
+    let (model, _) = dpack_compose::parse("shop", &[("compose.yml".to_owned(), text.to_owned())]).unwrap();
+    let model = Model::from_json(&model.to_json()).unwrap();
+    let errors = interpolate(&model, &Environment::new([])).unwrap_err();
+    assert_eq!(
+        shown(&errors),
+        "compose.yml: services.web.image: required variable `TAG` is missing a value: which version"
+    );
+}
+
+#[test]
+fn a_damaged_model_is_refused() {
+    for (json, expected) in [
+        ("{}", "embedded model: made by another version of dpack"),
+        (r#"{"version": 2}"#, "embedded model: made by another version of dpack"),
+        (r#"{"version": 1}"#, "embedded model: `folder` is missing or not a string"),
+        (r#"{"version": 1, "folder": "a"}"#, "embedded model: `layers` is missing or not a list"),
+        (
+            r#"{"version": 1, "folder": "a", "layers": [{"file": "f", "content": {"x": 1}}], "environment": []}"#,
+            "f: x: unknown key",
+        ),
+        (
+            r#"{"version": 1, "folder": "a", "layers": [{"file": "f"}], "environment": []}"#,
+            "embedded model: a layer without content",
+        ),
+    ] {
+        let errors = Model::from_json(&serde_json::from_str(json).unwrap()).unwrap_err();
+        assert_eq!(shown(&errors), expected, "{json}");
+    }
+    let mut deep = serde_json::json!(1);
+    for _ in 0..1000 {
+        deep = serde_json::json!([deep]);
+    }
+    let json = serde_json::json!({"version": 1, "folder": "a", "environment": [],
+        "layers": [{"file": "f", "content": {"x-a": deep}}]});
+    assert_eq!(shown(&Model::from_json(&json).unwrap_err()), "embedded model: nested too deep");
+}
