@@ -155,6 +155,11 @@ impl Report {
         Hint(self.warnings.last_mut())
     }
 
+    /// Whether further mistakes are only counted, so that details need not be looked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.len() >= LIMIT
+    }
+
     /// Goes on if nothing was wrong up to here.
     pub(crate) fn checkpoint(self) -> Result<Report, Errors> {
         if self.errors.is_empty() {

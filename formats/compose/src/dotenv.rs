@@ -50,8 +50,16 @@ pub fn parse(
     }
     let text = text.replace("\r\n", "\n");
     let (stronger, weaker): (Outside<'_>, Outside<'_>) = (&stronger, &weaker);
-    let mut parser =
-        Parser { text: &text, rest: &text, stronger, weaker, variables: BTreeMap::new(), bytes: 0 };
+    let mut parser = Parser {
+        text: &text,
+        rest: &text,
+        line: 1,
+        counted: 0,
+        stronger,
+        weaker,
+        variables: BTreeMap::new(),
+        bytes: 0,
+    };
     while parser.statement()? {}
     Ok(parser.variables)
 }
@@ -62,6 +70,9 @@ type Outside<'a> = &'a dyn Fn(&str) -> Option<String>;
 struct Parser<'a> {
     text: &'a str,
     rest: &'a str,
+    /// Line of the last count, and how far it went.
+    line: usize,
+    counted: usize,
     stronger: Outside<'a>,
     weaker: Outside<'a>,
     variables: BTreeMap<String, String>,
@@ -182,12 +193,16 @@ impl<'a> Parser<'a> {
         line
     }
 
-    fn line_number(&self) -> usize {
+    /// The line that is read next; counts on from where it was asked last.
+    fn line_number(&mut self) -> usize {
         let read = self.text.len() - self.rest.len();
-        self.text[..read].matches('\n').count() + 1
+        let new = self.text.get(self.counted..read).unwrap_or_default();
+        self.line += new.matches('\n').count();
+        self.counted = read;
+        self.line
     }
 
-    fn error(&self, problem: String) -> DotenvError {
+    fn error(&mut self, problem: String) -> DotenvError {
         DotenvError { line: self.line_number(), problem }
     }
 }
@@ -257,3 +272,6 @@ fn unescape(text: &str) -> String {
 fn octal(text: &str) -> Option<u8> {
     u8::from_str_radix(text.get(1..4)?, 8).ok()
 }
+
+#[cfg(test)]
+mod tests;

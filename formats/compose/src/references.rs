@@ -72,8 +72,10 @@ fn missing<T>(
     path: &Path<'_>,
     report: &mut Report,
 ) {
+    let known = known.keys().map(String::as_str).filter(|_| !report.is_full());
+    let near = suggest::nearest(name, known);
     let reported = report.error(at, path, format!("there is no {kind} `{name}`"));
-    match suggest::nearest(name, known.keys().map(String::as_str)) {
+    match near {
         Some(near) => reported.hint(format!("did you mean `{near}`?")),
         None if kind == "service" => {}
         None => reported.hint(format!("define it under the top-level `{kind}s:`")),

@@ -141,7 +141,8 @@ fn mapping(map: &Map, fields: &Fields, path: &Path<'_>, report: &mut Report) {
                     report.error(entry.key_at, &path, *reason);
                 }
                 None => {
-                    let hint = suggest::nearest(name, keys.iter().map(|key| key.name));
+                    let known = keys.iter().map(|key| key.name).filter(|_| !report.is_full());
+                    let hint = suggest::nearest(name, known);
                     let reported = report.error(entry.key_at, &path, "unknown key");
                     if let Some(near) = hint {
                         reported.hint(format!("did you mean `{near}`?"));

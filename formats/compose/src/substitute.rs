@@ -168,3 +168,6 @@ fn excerpt(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= 40 { line.to_owned() } else { line.chars().take(40).chain(['…']).collect() }
 }
+
+#[cfg(test)]
+mod tests;

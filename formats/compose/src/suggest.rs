@@ -9,6 +9,8 @@ pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     let letters: Vec<char> = normal(word);
     let allowed = (letters.len() / 3).max(1);
     known
+        // Every letter more is a difference; this also keeps hostile tables of names cheap.
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= allowed + 2)
         .map(|candidate| (distance(&letters, &normal(candidate)), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
@@ -37,4 +39,31 @@ fn distance(a: &[char], b: &[char]) -> usize {
         before = std::mem::replace(&mut previous, row);
     }
     previous.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_found_and_other_words_are_not() {
+        let keys = ["ports", "environment", "working_dir", "user", "init", "depends_on", "read_only"];
+        for (word, expected) in [
+            ("prots", Some("ports")),
+            ("port", Some("ports")),
+            ("enviroment", Some("environment")),
+            ("environments", Some("environment")),
+            ("workingDir", Some("working_dir")),
+            ("working-dir", Some("working_dir")),
+            ("dependsOn", Some("depends_on")),
+            ("depend_on", Some("depends_on")),
+            ("readonly", Some("read_only")),
+            ("usr", Some("user")),
+            ("something", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, keys.into_iter()), expected, "{word}");
+        }
+        assert_eq!(nearest(&"x".repeat(1000), keys.into_iter()), None);
+    }
 }

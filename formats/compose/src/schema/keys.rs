@@ -209,3 +209,21 @@ const VOLUME: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
     yes("labels", &LIST_OR_MAPPING),
     yes("name", &STRING),
 ]));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables list the specification's keys once each: a service has 93.
+    #[test]
+    fn tables_are_complete() {
+        let sections =
+            [("file", FILE, 9), ("service", SERVICE, 93), ("network", NETWORK, 10), ("volume", VOLUME, 5)];
+        for (name, shape, count) in sections {
+            let Some(Fields::Keys(keys)) = shape.fields else { panic!("{name} has no keys") };
+            let names: std::collections::BTreeSet<_> = keys.iter().map(|key| key.name).collect();
+            assert_eq!(names.len(), keys.len(), "a key of {name} is listed twice");
+            assert_eq!(keys.len(), count, "{name}");
+        }
+    }
+}
