@@ -1,0 +1,64 @@
+//! `dpack build`: paths of the executables on standard output, a summary on standard error.
+
+use anyhow::Result;
+use dpack::report::{ExecutableReport, Report};
+
+use crate::args::{BuildArguments, ListFormat};
+use crate::settings::{self, Environment};
+use crate::text::{message, percent, print, print_json, size, table};
+use crate::{progress, signals};
+
+pub(crate) fn run(arguments: &BuildArguments, environment: &Environment) -> Result<()> {
+    let options = settings::build(arguments, environment)?;
+    let application = super::load(&settings::compose(&arguments.compose, environment))?;
+    let cancel = signals::cancel_on_signal();
+    let reporter = progress::reporter(arguments.quiet, environment.colours());
+    let report = dpack::build::build(&application, &options, reporter, &cancel)?;
+    if !arguments.quiet {
+        message(&summary(&report));
+    }
+    match arguments.format {
+        ListFormat::Json => print_json(&report),
+        ListFormat::Text => {
+            let paths =
+                report.executables.iter().map(|executable| format!("{}\n", executable.path.display()));
+            print(&paths.collect::<String>())
+        }
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let mut rows = Vec::new();
+    for executable in &report.executables {
+        for image in &executable.images {
+            rows.push(vec![
+                image.services.join(", "),
+                executable.platform.to_string(),
+                image.reference.clone(),
+                size(image.pulled_size),
+                size(image.registry_size - image.pulled_size.min(image.registry_size)),
+                image.layers.to_string(),
+                size(image.layers_size),
+                size(image.layers_size - image.unique_size.min(image.layers_size)),
+                size(image.stored_size),
+            ]);
+        }
+    }
+    let head =
+        ["SERVICE", "PLATFORM", "IMAGE", ">PULLED", ">CACHED", ">LAYERS", ">SIZE", ">DEDUPED", ">COMPRESSED"];
+    let mut text = format!("\n{}\n", table(&head, &rows));
+    let rows: Vec<_> = report.executables.iter().map(executable).collect();
+    text += &table(&["EXECUTABLE", ">SIZE", ">OF LAYERS", ">FRAMES", ">FROM CACHE"], &rows);
+    text += &format!("\nbuilt in {:.1} s\n", report.seconds);
+    text
+}
+
+fn executable(report: &ExecutableReport) -> Vec<String> {
+    vec![
+        report.path.display().to_string(),
+        size(report.size),
+        percent(report.size, report.layers_size),
+        report.frames.to_string(),
+        report.frames_cached.to_string(),
+    ]
+}

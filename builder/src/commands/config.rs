@@ -1,0 +1,16 @@
+//! `dpack config`: the application as the Compose files mean it here.
+
+use anyhow::Result;
+
+use crate::args::{ConfigArguments, ConfigFormat};
+use crate::settings::{self, Environment};
+use crate::text::{print, print_json};
+
+pub(crate) fn run(arguments: &ConfigArguments, environment: &Environment) -> Result<()> {
+    let application = super::load(&settings::compose(&arguments.compose, environment))?;
+    match arguments.format {
+        _ if arguments.quiet => Ok(()),
+        ConfigFormat::Yaml => print(&application.resolved.to_yaml()),
+        ConfigFormat::Json => print_json(&application.resolved.to_json()),
+    }
+}

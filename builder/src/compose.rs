@@ -1,0 +1,37 @@
+//! The first stage: from Compose files to the model that travels and the project it means here.
+
+use std::path::PathBuf;
+
+use dpack_compose::{Diagnostic, Environment, Errors, LoadOptions, Resolved, interpolate, load};
+
+/// What to load, and with which variables.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Files, folders and name.
+    pub load: LoadOptions,
+    /// The process environment: it decides which images are meant.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A checked application.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// The uninterpolated model, as it is embedded.
+    pub model: serde_json::Value,
+    /// The project, with the variables as they are here.
+    pub resolved: Resolved,
+    /// Every file that was read.
+    pub files: Vec<PathBuf>,
+    /// Things to look at that do not stop us.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Loads and checks all of it: also what matters only on the device, so that mistakes are found here.
+pub fn run(options: &Options) -> Result<Application, Errors> {
+    let loaded = load(&options.load)?;
+    let environment = Environment::new(options.variables.iter().cloned());
+    let resolved = interpolate(&loaded.model, &environment)?;
+    let mut warnings = loaded.warnings;
+    warnings.extend(resolved.warnings.iter().cloned());
+    Ok(Application { model: loaded.model.to_json(), resolved, files: loaded.files, warnings })
+}

@@ -1,0 +1,191 @@
+//! What has to be built: which images for which services, from where, for which platforms. A pure function.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dpack_compose::Project;
+use dpack_payload::platform::Platform;
+use dpack_targets::{TARGETS, Target};
+
+use crate::error::Kind;
+use crate::pull::{Error as PullError, ImageReference, LocalSource};
+
+/// A build that can be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the project.
+    pub project: String,
+    /// Images, in order of their references.
+    pub images: Vec<PlannedImage>,
+    /// Executables, in the order asked for.
+    pub executables: Vec<Executable>,
+}
+
+/// One image of the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedImage {
+    /// Reference as the Compose file has it.
+    pub reference: String,
+    /// Services that use it.
+    pub services: Vec<String>,
+    /// Where to take it from instead of its registry.
+    pub local: Option<LocalSource>,
+}
+
+/// One executable to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executable {
+    /// Its platform.
+    pub platform: Platform,
+    /// Row of the target table.
+    pub target: &'static Target,
+    /// Name of the file.
+    pub file_name: String,
+}
+
+/// Why there is nothing to build.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No runner for this platform.
+    #[error("dpack cannot build for `{0}`")]
+    Platform(Platform),
+    /// No service, so no image.
+    #[error("the project `{0}` has no services")]
+    NoServices(String),
+    /// `--from` names an image that no service uses.
+    #[error("--from names the image `{name}`, which no service uses; there are {images}")]
+    UnusedSource {
+        /// The name given.
+        name: String,
+        /// Images of the project.
+        images: String,
+    },
+    /// A reference in the Compose file that is none.
+    #[error("service `{service}`: {source}")]
+    Reference {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        source: PullError,
+    },
+}
+
+impl Error {
+    /// What sort of trouble it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Platform(_) | Error::UnusedSource { .. } => Kind::Usage,
+            Error::NoServices(_) | Error::Reference { .. } => Kind::Input,
+        }
+    }
+
+    /// The remedy, where it is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Platform(_) => {
+                let known: Vec<_> = TARGETS.iter().map(|target| target.platform).collect();
+                Some(format!("choose from {}", known.join(", ")))
+            }
+            Error::Reference { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Plans a build of `project` for `platforms`, with images of `sources` taken from files.
+pub fn plan(
+    project: &Project,
+    platforms: &[Platform],
+    sources: &BTreeMap<String, LocalSource>,
+) -> Result<Plan, Error> {
+    let mut services: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, service) in &project.services {
+        services.entry(service.image.as_str()).or_default().push(name.clone());
+    }
+    if services.is_empty() {
+        return Err(Error::NoServices(project.name.clone()));
+    }
+    let mut unused: BTreeSet<&String> = sources.keys().collect();
+    let mut images = Vec::new();
+    for (reference, services) in services {
+        let source = sources.iter().find(|(name, _)| same_image(name, reference));
+        if let Some((name, _)) = source {
+            unused.remove(name);
+        } else {
+            ImageReference::parse(reference)
+                .map_err(|source| Error::Reference { service: services.join(", "), source })?;
+        }
+        let local = source.map(|(_, source)| source.clone());
+        images.push(PlannedImage { reference: reference.to_owned(), services, local });
+    }
+    if let Some(name) = unused.first() {
+        let known: Vec<_> = images.iter().map(|image| image.reference.as_str()).collect();
+        return Err(Error::UnusedSource { name: (*name).clone(), images: known.join(", ") });
+    }
+    let mut executables: Vec<Executable> = Vec::new();
+    for platform in platforms {
+        let target =
+            Target::for_platform(&platform.to_string()).ok_or_else(|| Error::Platform(platform.clone()))?;
+        if executables.iter().all(|executable| executable.target != target) {
+            let file_name = format!("{}-{}", project.name, target.suffix);
+            executables.push(Executable { platform: platform.clone(), target, file_name });
+        }
+    }
+    Ok(Plan { project: project.name.clone(), images, executables })
+}
+
+/// True when two spellings mean one image: `nginx` and `docker.io/library/nginx:latest`.
+fn same_image(one: &str, other: &str) -> bool {
+    let canonical = |text| ImageReference::parse(text).map(|reference| reference.canonical()).ok();
+    one == other || canonical(one).is_some_and(|one| Some(one) == canonical(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use dpack_compose::project::Service;
+
+    use super::*;
+
+    fn project(services: &[(&str, &str)]) -> Project {
+        let service = |image: &str| Service { image: image.to_owned(), ..Service::default() };
+        Project {
+            name: "shop".into(),
+            services: services.iter().map(|(name, image)| ((*name).to_owned(), service(image))).collect(),
+            ..Project::default()
+        }
+    }
+
+    fn platforms(texts: &[&str]) -> Vec<Platform> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn services_share_images_and_platforms_become_file_names() {
+        let project = project(&[("web", "nginx"), ("api", "app:1"), ("proxy", "nginx")]);
+        let source = LocalSource::parse("oci:app").unwrap();
+        let sources = BTreeMap::from([("docker.io/library/app:1".to_owned(), source.clone())]);
+        let plan =
+            plan(&project, &platforms(&["linux/arm/v7", "linux/arm64/v8", "linux/arm64"]), &sources).unwrap();
+        let images: Vec<_> =
+            plan.images.iter().map(|image| (image.reference.as_str(), image.services.join(","))).collect();
+        assert_eq!(images, [("app:1", "api".to_owned()), ("nginx", "proxy,web".to_owned())]);
+        assert_eq!(plan.images[0].local, Some(source));
+        let files: Vec<_> = plan.executables.iter().map(|executable| executable.file_name.as_str()).collect();
+        assert_eq!(files, ["shop-armv7", "shop-arm64"]);
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_named() {
+        let amd64 = platforms(&["linux/amd64"]);
+        let web = project(&[("web", "nginx")]);
+        let error = plan(&web, &platforms(&["linux/riscv64"]), &BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("linux/riscv64") && error.hint().unwrap().contains("linux/arm64"));
+
+        let sources = BTreeMap::from([("redis".to_owned(), LocalSource::parse("oci:r").unwrap())]);
+        let error = plan(&web, &amd64, &sources).unwrap_err().to_string();
+        assert!(error.contains("`redis`") && error.contains("nginx"), "{error}");
+
+        let error = plan(&project(&[("web", "Bad Name")]), &amd64, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("`web`") && error.contains("`Bad Name`"), "{error}");
+        assert!(matches!(plan(&project(&[]), &amd64, &BTreeMap::new()), Err(Error::NoServices(_))));
+    }
+}
