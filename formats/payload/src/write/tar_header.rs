@@ -65,9 +65,10 @@ pub(super) fn text(field: &[u8]) -> &[u8] {
 
 /// Octal with padding, or GNU's base-256 (high bit set).
 fn number(field: &[u8]) -> Option<u64> {
-    if field[0] & 0x80 != 0 {
-        let (high, low) = field.split_at(field.len() - 8);
-        let high_is_zero = high[0] == 0x80 && high[1..].iter().all(|&c| c == 0);
+    if field.first().is_some_and(|&c| c & 0x80 != 0) {
+        let (high, low) = field.split_at(field.len().saturating_sub(8));
+        let high_is_zero =
+            high.split_first().is_some_and(|(&c, rest)| c == 0x80 && rest.iter().all(|&c| c == 0));
         return (high_is_zero && !low.is_empty()).then(|| low.iter().fold(0, |n, &c| n << 8 | u64::from(c)));
     }
     let digits = text(field).trim_ascii();
