@@ -5,18 +5,18 @@
 # rustc-web has no such library but brings its source: it is compiled here, once, and musl and libunwind of Debian are put
 # beside it, in the layout of rustup's rust-std. Nothing is installed and no toolchain is changed; the result is
 #
-#   $DPACK_DEV_CACHE/toolchain/lib/rustlib/<triple>/lib/            lib*.rlib
-#   $DPACK_DEV_CACHE/toolchain/lib/rustlib/<triple>/lib/self-contained/   crt1.o … libc.a libunwind.a
+#   <sysroot>/lib/rustlib/<triple>/lib/                 lib*.rlib
+#   <sysroot>/lib/rustlib/<triple>/lib/self-contained/  crt1.o … libc.a libunwind.a
 #
-# used with `--sysroot`. `cargo xtask stubs` calls this and installs what it needs before: rustc-web cargo-web rust-web-src
+# for `--sysroot`; its path, in $DPACK_DEV_CACHE, is what this script prints. `cargo xtask stubs` calls this and installs what it needs before: rustc-web cargo-web rust-web-src
 # lld-19 gcc binutils. Takes three minutes for three targets on two cores, and about 500 MB.
 set -euo pipefail
 . "$(dirname "$0")/debian-packages.sh"
 one_at_a_time toolchain
 
 host=x86_64-unknown-linux-gnu
-sysroot=$DPACK_DEV_CACHE/toolchain
 rustc=/usr/bin/rustc
+layout=1 # changes when this script makes another library: Cargo compiles again when the path of the sysroot is another
 work=$DPACK_DEV_CACHE/toolchain-work
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR RUSTC RUSTDOC RUSTC_WRAPPER
 
@@ -24,6 +24,7 @@ unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR RUST
 version=$($rustc -vV | sed -n 's/^release: //p')
 commit=$($rustc -vV | sed -n 's/^commit-hash: //p')
 source=/usr/src/rustc-$version
+sysroot=$DPACK_DEV_CACHE/toolchain-$version-$layout
 [ -e "$source/library/Cargo.lock" ] || die "no source of rustc $version in $source; install rust-web-src"
 lld=$(command -v rust-lld || command -v ld.lld-19 || command -v ld.lld) || die "no lld; install lld-19"
 mkdir -p "$sysroot/lib/rustlib/$host/bin" "$work"
@@ -57,13 +58,13 @@ add_musl() { # TRIPLE ARCH FOLDER
 
 for pair; do
   triple=${pair%%:*} arch=${pair##*:} library=$sysroot/lib/rustlib/${pair%%:*}
-  stamp="1 $version $commit" # the number changes when this script gives another library
-  [ "$(cat "$library/stamp" 2>/dev/null)" != "$stamp" ] || continue
+  [ ! -e "$library/complete" ] || continue
   say "compiling the standard library of Rust $version for $triple"
   rm -rf "$library"; mkdir -p "$library/lib"
   build_std "$triple"
   cp "$work/$triple"/dist/deps/*.rlib "$library/lib/"
   add_musl "$triple" "$arch" "$library/lib/self-contained"
-  echo "$stamp" >"$library/stamp"
+  touch "$library/complete"
 done
 rm -rf "$work"
+echo "$sysroot"

@@ -36,12 +36,12 @@ pub(crate) fn prepare(targets: &[&Target]) -> Result<Toolchain> {
         return describe(sysroot.join("bin/cargo"), sysroot.join("bin/rustc"), sysroot);
     }
     let script = workspace::root()?.join("ci/stub-toolchain.sh");
-    process::run(
+    let sysroot = process::output(
         Command::new(script)
             .args(targets.iter().map(|target| format!("{}:{}", target.triple, target.debian)))
             .env("DPACK_DEV_CACHE", workspace::cache()?),
     )?;
-    describe("/usr/bin/cargo".into(), "/usr/bin/rustc".into(), workspace::cache()?.join("toolchain"))
+    describe("/usr/bin/cargo".into(), "/usr/bin/rustc".into(), sysroot.into())
 }
 
 fn rustup_sysroot() -> Result<PathBuf> {
