@@ -17,6 +17,9 @@ pub enum Error {
         #[source]
         source: LayerError,
     },
+    /// The payload does not have the layer.
+    #[error("layer {0} is not in the payload")]
+    Missing(DiffId),
     /// The payload could not be read.
     #[error("failed to read layer {layer} from the payload")]
     Read {
@@ -78,13 +81,13 @@ pub enum Error {
     },
     /// The file system has no extended attributes for an opaque directory.
     #[error(
-        "the file system of `{}` has no user extended attributes, which an opaque folder needs\n\
-         hint: set DPACK_DATA_DIR to a folder on ext4, xfs or btrfs",
-        .path.display()
+        "the layer's folder `{path}` hides all of lower layers, which needs user extended attributes; the file system of \
+         the data folder has none\n\
+         hint: set DPACK_DATA_DIR to a folder on ext4, xfs or btrfs"
     )]
     NoAttributes {
-        /// The store's folder.
-        path: PathBuf,
+        /// Path inside the layer.
+        path: String,
     },
     /// An operation on the disk failed.
     #[error("failed to {action} `{path}`")]
@@ -97,9 +100,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Another thread met an error first; that one is reported.
-    #[error("extraction was stopped")]
-    Stopped,
 }
 
 impl Error {
@@ -119,12 +119,12 @@ impl Error {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LayerError {
     /// It ends in the middle of something.
-    #[error("its tar ends early, at byte {0} of the headers")]
+    #[error("its tar ends early: something at byte {0} goes beyond its end")]
     Truncated(u64),
     /// A header is damaged.
-    #[error("the tar header at byte {at} of the headers is invalid: {reason}")]
+    #[error("the tar header at byte {at} is invalid: {reason}")]
     Header {
-        /// Where the header begins in the skeleton.
+        /// Where in the tar the header begins.
         at: u64,
         /// What is wrong.
         reason: &'static str,
@@ -145,10 +145,4 @@ pub enum LayerError {
         /// Where it leads.
         target: String,
     },
-    /// Skeleton and bodies contradict each other.
-    #[error("its file bodies do not fit its tar headers, at byte {0} of the headers")]
-    Bodies(u64),
-    /// The bytes are not those that the diff ID names.
-    #[error("its content has the diff ID {0}")]
-    DiffId(DiffId),
 }

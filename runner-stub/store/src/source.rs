@@ -1,7 +1,7 @@
-//! Where layers come from: the two questions that extraction asks of a payload.
+//! Where layers come from: what extraction asks of a payload.
 //!
-//! A layer is its tar cut in two: the *skeleton* (headers, padding, small bodies) and *bodies*, lists of chunks that lie in
-//! frames (FORMAT.md, "Layers"). Extraction reads the skeleton, then goes through the frames, each of them once.
+//! A layer reads as a tar. Most file bodies lie elsewhere, as chunks in frames (FORMAT.md, "Layers"); extraction walks the
+//! headers, collects the chunks of all layers it needs, and then takes each frame once.
 
 use std::io;
 
@@ -11,39 +11,35 @@ use dpack_payload::digest::DiffId;
 pub trait Source: Sync {
     /// What one thread keeps between two frames: buffers, a decompression context.
     type Decoder: Send;
+    /// A layer that is being read.
+    type Tar<'a>: Tar
+    where
+        Self: 'a;
 
     /// A decoder for one thread.
     fn decoder(&self) -> io::Result<Self::Decoder>;
 
-    /// Skeleton and bodies of a layer.
-    fn layer(&self, diff_id: &DiffId) -> io::Result<Layer>;
-
-    /// Uncompressed size of a layer's tar, without reading the layer.
-    fn tar_length(&self, diff_id: &DiffId) -> io::Result<u64>;
+    /// A layer; none where the payload does not have it.
+    fn tar(&self, diff_id: &DiffId) -> Option<Self::Tar<'_>>;
 
     /// The decompressed bytes of a frame, verified.
     fn frame<'a>(&self, decoder: &'a mut Self::Decoder, frame: u32) -> io::Result<&'a [u8]>;
 }
 
-/// One layer, cut in two.
-#[derive(Clone, Debug, Default)]
-pub struct Layer {
-    /// The tar without the bodies.
-    pub skeleton: Vec<u8>,
-    /// The bodies, by ascending position.
-    pub bodies: Vec<Body>,
+/// A layer as a tar.
+pub trait Tar {
+    /// Bytes of the tar.
+    fn length(&self) -> u64;
+
+    /// Fills `buffer` from a position of the tar.
+    fn read_exact_at(&mut self, buffer: &mut [u8], position: u64) -> io::Result<()>;
+
+    /// The chunks of the file body that begins at a position of the tar, in order. None where no body does: the bytes then
+    /// come from [`Self::read_exact_at`].
+    fn body_at(&self, position: u64) -> Option<impl Iterator<Item = Chunk>>;
 }
 
-/// One file body of a layer.
-#[derive(Clone, Debug)]
-pub struct Body {
-    /// Where in the skeleton the body was cut out.
-    pub position: u64,
-    /// Its pieces, in order.
-    pub chunks: Vec<Chunk>,
-}
-
-/// A piece of a body.
+/// A piece of a file body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// The frame that holds it.
