@@ -1,1 +1,109 @@
-//! container
+//! Creates a container and starts it: the part that is common to shim and foreground.
+//!
+//! ```text
+//! parent ── fork ──> PID 1: namespaces, root file system, terminal
+//!    │ <── Created ────┤
+//!    │ ──── Start ───> │ limits, user, capabilities, filters
+//!    │ <─ Failed, or the socket closes at `execve`
+//! ```
+//!
+//! PID 1 ends when its parent does (`PR_SET_PDEATHSIG`): a container whose shim was killed would run on with nobody to
+//! write its log or to record its end.
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::channel::{Channel, Message};
+use crate::idmap::Mapped;
+use crate::process::{self, Conditions, Streams};
+use crate::role::Child;
+use crate::spec::Bundle;
+use crate::{Error, Failure, namespaces, rootfs, sys, terminal};
+
+/// A container whose PID 1 waits in front of `execve`. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) init: Child,
+    /// Master of the pseudo-terminal, when `process.terminal` is set.
+    pub(crate) terminal: Option<OwnedFd>,
+    channel: Channel,
+    started: bool,
+}
+
+/// Forks PID 1 and waits until its root file system is ready. This process's own later children would be in the
+/// container's PID namespace too: it has none.
+pub(crate) fn create(bundle: &Bundle, streams: Streams) -> Result<Waiting, Error> {
+    let mapped = Mapped::current();
+    process::check(&bundle.spec.process)?;
+    namespaces::before_fork(&bundle.spec)?;
+    let (channel, theirs) = Channel::pair()?;
+    let failed = |source| Error::System { step: "fork the container's first process", source };
+    let Some(pid) = sys::fork().map_err(failed)? else {
+        drop(channel);
+        let error = init(bundle, streams, mapped, &theirs);
+        let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
+        sys::exit_now(error.exit_code().unwrap_or(125));
+    };
+    drop((theirs, streams));
+    let init = Child::of(pid).map_err(failed)?;
+    let mut waiting = Waiting { init, terminal: None, channel, started: false };
+    let (_, terminal) = waiting.channel.expect("the container's first process")?;
+    waiting.terminal = terminal;
+    Ok(waiting)
+}
+
+impl Waiting {
+    /// Lets it execute its command; returns when it does.
+    pub(crate) fn start(&mut self) -> Result<(), Error> {
+        self.channel.send(&Message::Start, None)?;
+        match self.channel.receive()? {
+            None => {
+                self.started = true;
+                Ok(())
+            }
+            Some((Message::Failed(failure), _)) => Err(Error::Remote(failure)),
+            Some(_) => Err(Error::Vanished { process: "the container's first process" }),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.started {
+            let _ = sys::signal_process(&self.init.pidfd, nix::libc::SIGKILL);
+            let _ = self.init.wait();
+        }
+    }
+}
+
+/// PID 1. Returns only on failure.
+fn init(bundle: &Bundle, streams: Streams, mapped: Mapped, channel: &Channel) -> Error {
+    let attempt = || -> Result<Streams, Error> {
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(process::confine("be bound to the shim"))?;
+        process::set_oom_score(bundle.spec.process.oom_score_adj)?;
+        namespaces::after_fork(&bundle.spec)?;
+        rootfs::enter(bundle, mapped)?;
+        let (streams, master) = if bundle.spec.process.terminal {
+            let (streams, master) = terminal::open()?;
+            terminal::bind_console(&streams)?;
+            (streams, Some(master))
+        } else {
+            (streams, None)
+        };
+        channel.send(&Message::Created { init_pid: 0 }, master.as_ref())?;
+        Ok(streams)
+    };
+    let streams = match attempt() {
+        Ok(streams) => streams,
+        Err(error) => return error,
+    };
+    match channel.receive() {
+        Ok(Some((Message::Start, _))) => {}
+        // Nobody wants it started any more.
+        _ => sys::exit_now(125),
+    }
+    let conditions = Conditions { mapped, init: bundle.has_init(), dies_with_parent: true };
+    process::execute(&bundle.spec.process, streams, &conditions)
+}

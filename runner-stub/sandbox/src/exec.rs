@@ -1,14 +1,34 @@
 //! `exec`: one more process in a running container, confined as the container is.
+//!
+//! The caller executes this program again inside the user namespace, from a read-only clone (role.rs); that process joins
+//! the container's other namespaces and forks the command into the PID namespace. Until the command is executed nothing of
+//! ours can be traced or read from inside the container: the process is not dumpable, holds no descriptor but 0, 1, 2 and
+//! its socket, and has left the host's mounts and working directory behind (CVE-2024-21626).
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::sched::{CloneFlags, setns};
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::channel::{Channel, Message};
+use crate::idmap::Mapped;
+use crate::process::{self, Conditions, Streams};
+use crate::role::{Child, Spawn, take_fd};
+use crate::spec::{Bundle, NamespaceKind, Process};
+use crate::terminal::{self, RawMode};
+use crate::wait::Foreground;
+use crate::{Error, Failure, signal, sys};
 
 /// `argv[0]` of the process that joins.
 pub const ROLE: &str = "dpack-exec";
+
+const REQUEST: i32 = 3;
+const INIT: i32 = 4;
 
 /// What to execute. The caller is outside the user namespace (or inside it) and single-threaded.
 #[derive(Debug, Clone)]
@@ -41,19 +61,175 @@ pub struct User {
     pub additional_gids: Vec<u32>,
 }
 
+/// What the joining process is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    process: Process,
+    /// `CLONE_NEW…` of the namespaces that are the container's own.
+    namespaces: i32,
+    stdin: bool,
+}
+
 /// Becomes the process that joins the container, so its exit status is the caller's: the command's, 128 + signal, 126
 /// (cannot be executed) or 127 (not found). Returns only on failure.
-pub fn run(_options: &ExecOptions<'_>) -> Result<Infallible, Error> {
-    unimplemented!()
+pub fn run(options: &ExecOptions<'_>) -> Result<Infallible, Error> {
+    let not_running = || Error::NotRunning { container_dir: options.container_dir.to_owned() };
+    let init = signal::live_init(options.container_dir)?.ok_or_else(not_running)?;
+    let bundle = Bundle::load(options.container_dir)?;
+    let request = Request {
+        namespaces: namespaces(&bundle).bits(),
+        stdin: options.stdin,
+        process: process(&bundle.spec.process, options)?,
+    };
+    let failed = |source| Error::System { step: "pass the command on", source };
+    let request =
+        memory_file(&serde_json::to_vec(&request).map_err(|e| failed(e.into()))?).map_err(failed)?;
+    Err(Spawn::new(ROLE)
+        .clear_env()
+        .join_user_namespace(init.pid)
+        .fd(REQUEST, request.as_fd())
+        .fd(INIT, init.pidfd.as_fd())
+        .replace())
 }
 
 /// Reads a small regular file of a running container (its `/etc/passwd`), never following a link out of it.
 /// None when there is no such file.
-pub fn read_file(_container_dir: &Path, _path: &str, _limit: usize) -> Result<Option<Vec<u8>>, Error> {
-    unimplemented!()
+pub fn read_file(container_dir: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let not_running = || Error::NotRunning { container_dir: container_dir.to_owned() };
+    let init = signal::live_init(container_dir)?.ok_or_else(not_running)?;
+    let root = format!("/proc/{}/root", init.pid);
+    let failed = |source: io::Error| Error::Read { path: format!("{root}{path}").into(), source };
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&root, directory, Mode::empty()).map_err(|e| failed(e.into()))?;
+    // A FIFO in its place must not make us wait.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(&fd, path, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(e) => return Err(failed(e.into())),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is not a regular file")));
+    }
+    let mut content = Vec::new();
+    file.take(limit).read_to_end(&mut content).map_err(failed)?;
+    Ok(Some(content))
+}
+
+fn namespaces(bundle: &Bundle) -> CloneFlags {
+    let kinds = [
+        (NamespaceKind::Mount, CloneFlags::CLONE_NEWNS),
+        (NamespaceKind::Pid, CloneFlags::CLONE_NEWPID),
+        (NamespaceKind::Network, CloneFlags::CLONE_NEWNET),
+        (NamespaceKind::Ipc, CloneFlags::CLONE_NEWIPC),
+        (NamespaceKind::Uts, CloneFlags::CLONE_NEWUTS),
+        (NamespaceKind::Cgroup, CloneFlags::CLONE_NEWCGROUP),
+    ];
+    let own = kinds.into_iter().filter(|(kind, _)| bundle.spec.namespace(*kind).is_some());
+    own.map(|(_, flag)| flag).collect()
+}
+
+/// The container's own process with what is asked for differently. Never more capabilities than it has.
+fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Process, Error> {
+    let mut process = own.clone();
+    process.terminal = options.tty;
+    process.args.clone_from(&options.args);
+    let name = |entry: &str| entry.split('=').next().map(str::to_owned);
+    process.env.retain(|entry| !options.env.iter().any(|new| name(new) == name(entry)));
+    process.env.extend(options.env.iter().cloned());
+    if options.tty && !process.env.iter().any(|entry| entry.starts_with("TERM=")) {
+        process.env.push("TERM=xterm".to_owned());
+    }
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some(user) = &options.user {
+        process.user.uid = user.uid;
+        process.user.gid = user.gid;
+        process.user.additional_gids.clone_from(&user.additional_gids);
+        if let Some(capabilities) = &mut process.capabilities {
+            // As Docker: root has what the bounding set allows, others have nothing.
+            let granted = if user.uid == 0 { capabilities.bounding.clone() } else { Vec::new() };
+            capabilities.effective.clone_from(&granted);
+            capabilities.permitted = granted;
+            capabilities.ambient.clear();
+        }
+    }
+    if process.args.is_empty() || !process.cwd.starts_with('/') {
+        let reason = "a command and an absolute working directory are needed".to_owned();
+        return Err(Error::Invalid { property: "exec".to_owned(), reason });
+    }
+    process::check(&process)?;
+    Ok(process)
+}
+
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create(c"dpack-exec", MemfdFlags::CLOEXEC)?);
+    io::Write::write_all(&mut file, content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Role entry.
 pub fn main() -> ! {
-    unimplemented!()
+    let status = match (take_fd(REQUEST), take_fd(INIT)) {
+        (Some(request), Some(init)) => join(request, init).unwrap_or_else(|error| {
+            let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            let text = format!("error: {}\n{hint}", Failure::from(&error).line());
+            let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+            error.exit_code().unwrap_or(125)
+        }),
+        _ => 125,
+    };
+    sys::exit_now(status)
+}
+
+fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
+    let _ = rustix::thread::set_name(c"dpack-exec");
+    let undumpable = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(undumpable).map_err(process::confine("hide from tracing"))?;
+    let failed = |source: io::Error| Error::System { step: "read the command", source };
+    let mut text = Vec::new();
+    File::from(request).read_to_end(&mut text).map_err(failed)?;
+    let request: Request = serde_json::from_slice(&text).map_err(|e| failed(e.into()))?;
+    let mapped = Mapped::current();
+    process::set_oom_score(request.process.oom_score_adj)?;
+    let mut streams = Streams::default();
+    if !request.stdin {
+        streams.input = Some(File::open("/dev/null").map_err(failed)?.into());
+    }
+
+    let foreground = Foreground::new()?;
+    // All at once, by a descriptor of the process: it cannot have become another one. Root and working directory are the
+    // container's afterwards.
+    setns(&init, CloneFlags::from_bits_retain(request.namespaces))
+        .map_err(|e| Error::JoinNamespace { path: "the container's namespaces".into(), source: e.into() })?;
+    drop(init);
+    let mut master = None;
+    if request.process.terminal {
+        let (inside, outside) = terminal::open()?;
+        terminal::copy_size(&outside);
+        (streams, master) = (inside, Some(outside));
+    }
+
+    let (channel, theirs) = Channel::pair()?;
+    let failed = |source| Error::System { step: "fork the command", source };
+    let Some(pid) = sys::fork().map_err(failed)? else {
+        drop((channel, master));
+        let conditions = Conditions { mapped, init: false, dies_with_parent: false };
+        let error = process::execute(&request.process, streams, &conditions);
+        let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
+        sys::exit_now(error.exit_code().unwrap_or(125));
+    };
+    drop((theirs, streams));
+    let child = Child::of(pid).map_err(failed)?;
+    if let Some((Message::Failed(failure), _)) = channel.receive()? {
+        let _ = child.wait();
+        return Err(Error::Remote(failure));
+    }
+    let raw_mode = master.as_ref().map(|_| RawMode::enter());
+    let ended = foreground.attend(&child, master);
+    drop(raw_mode);
+    Ok(ended?.code)
 }

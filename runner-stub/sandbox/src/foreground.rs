@@ -1,8 +1,16 @@
 //! `run`: the caller itself is the shim; the container has the caller's standard streams or a pseudo-terminal.
+//!
+//! There is no log: what the container writes goes where the caller's output goes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::container::{self, Waiting};
+use crate::process::Streams;
+use crate::record::{self, Exit};
+use crate::spec::Bundle;
+use crate::terminal::{self, RawMode};
+use crate::wait::Foreground;
 
 /// What to run. The caller is in the user namespace and single-threaded.
 #[derive(Debug)]
@@ -18,17 +26,41 @@ pub struct RunOptions<'a> {
 pub struct Created {
     /// PID 1 of the container, as seen from here.
     pub init_pid: i32,
+    container_dir: PathBuf,
+    waiting: Waiting,
+    foreground: Foreground,
 }
 
-/// Creates the container and lets it wait, so that a network can be attached.
-pub fn create(_options: &RunOptions<'_>) -> Result<Created, Error> {
-    unimplemented!()
+/// Creates the container and lets it wait, so that a network can be attached. Afterwards this process must not fork: its
+/// children would be in the container's PID namespace.
+pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
+    let bundle = Bundle::load(options.container_dir)?;
+    record::clear(&bundle.dir)?;
+    let foreground = Foreground::new()?;
+    let mut streams = Streams::default();
+    if !options.stdin {
+        let null = std::fs::File::open("/dev/null");
+        let null = null.map_err(|source| Error::Read { path: PathBuf::from("/dev/null"), source })?;
+        streams.input = Some(null.into());
+    }
+    let waiting = container::create(&bundle, streams)?;
+    Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground })
 }
 
 impl Created {
     /// Starts the command, forwards signals and the window's size, waits. The command's exit status, or 128 + signal.
-    pub fn run(self) -> Result<i32, Error> {
-        unimplemented!()
+    pub fn run(mut self) -> Result<i32, Error> {
+        let master = self.waiting.terminal.take();
+        let raw_mode = master.as_ref().map(|master| {
+            terminal::copy_size(master);
+            RawMode::enter()
+        });
+        let started_at = crate::shim::start(&self.container_dir, &mut self.waiting)?;
+        let ended = self.foreground.attend(&self.waiting.init, master);
+        drop(raw_mode);
+        let ended = ended?;
+        Exit::of(ended.code, ended.signal, &started_at).write(&self.container_dir)?;
+        Ok(ended.code)
     }
 }
 

@@ -2,8 +2,13 @@
 //!
 //! *Full*: `newuidmap` and a subordinate range are there; 0 is the user, 1 and up the whole range.
 //! *Single*: only 0 exists and is the user; a seccomp filter makes changes of owner and user succeed without effect.
+//!
+//! Parsing is apart from reading, so that the rules of subuid(5) are tested without a machine that has them.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// The ID map that a new user namespace gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +44,21 @@ pub struct Range {
     pub count: u32,
 }
 
+/// The kernel takes 340 lines, `newuidmap` a command line; nobody has more than a handful of ranges.
+const MOST_RANGES: usize = 64;
+
 impl IdMap {
-    /// Finds out what this user can have. Reads `/etc/subuid`, `/etc/subgid` and `PATH`; executes nothing.
+    /// Finds out what this user can have. Reads `/etc/subuid`, `/etc/subgid`, `/etc/passwd` and `PATH`; executes nothing.
     pub fn detect() -> Self {
-        unimplemented!()
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        if uid == 0 {
+            return for_root();
+        }
+        match full(uid, gid) {
+            Ok(full) => IdMap::Full(full),
+            Err(reason) => IdMap::Single { reason },
+        }
     }
 
     /// `full` or `single`: the word used in the store's folder names.
@@ -51,5 +67,154 @@ impl IdMap {
             IdMap::Full(_) => "full",
             IdMap::Single { .. } => "single",
         }
+    }
+
+    /// What `/proc/self/uid_map` and `/proc/self/gid_map` of a process get that writes them itself.
+    pub(crate) fn lines(ranges: &[Range]) -> String {
+        ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
+    }
+}
+
+/// Root needs no helper and keeps the IDs as they are, as Docker does without `userns-remap`.
+fn for_root() -> IdMap {
+    let identity = |path: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        contiguous_from_zero(&text)
+            .map(|count| vec![Range { inside: 0, outside: 0, count: count.min(65_536) }])
+    };
+    match (identity("/proc/self/uid_map"), identity("/proc/self/gid_map")) {
+        (Some(uids), Some(gids)) if uids[0].count > 1 && gids[0].count > 1 => {
+            IdMap::Full(Full { uids, gids, helpers: None })
+        }
+        _ => IdMap::Single { reason: "this is a user namespace with one ID".to_owned() },
+    }
+}
+
+fn full(uid: u32, gid: u32) -> Result<Full, String> {
+    let user = user_name(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid);
+    let ranges = |path: &str, own: u32| {
+        let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let parts = subordinate(&text, user.as_deref(), uid);
+        if parts.is_empty() {
+            return Err(format!("{path} has no range for this user"));
+        }
+        Ok(layout(own, &parts))
+    };
+    let (uids, gids) = (ranges("/etc/subuid", uid)?, ranges("/etc/subgid", gid)?);
+    let helpers = (helper("newuidmap")?, helper("newgidmap")?);
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        return Err("no_new_privs is set, so newuidmap has no effect".to_owned());
+    }
+    Ok(Full { uids, gids, helpers: Some(helpers) })
+}
+
+/// How many IDs a map has from 0 on without a hole.
+fn contiguous_from_zero(map: &str) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (inside, _, count) = (fields.next()?, fields.next()?, fields.next()?);
+        if inside == "0" { count.parse().ok() } else { None }
+    })
+}
+
+/// A user without an entry has no name, but subuid(5) takes numbers too.
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+        (number.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// `name-or-number:first:count` lines that belong to the user: (first, count).
+fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+    let mine = |owner: &str| Some(owner) == user || owner.parse() == Ok(uid);
+    let parse = |line: &str| {
+        let mut fields = line.trim().split(':');
+        let (owner, first, count) = (fields.next()?, fields.next()?, fields.next()?);
+        let (first, count) = (first.parse::<u32>().ok()?, count.parse::<u32>().ok()?);
+        (mine(owner) && count > 0 && first.checked_add(count).is_some()).then_some((first, count))
+    };
+    text.lines().filter_map(parse).take(MOST_RANGES).collect()
+}
+
+/// 0 is the user itself; the ranges follow one after the other.
+fn layout(own: u32, parts: &[(u32, u32)]) -> Vec<Range> {
+    let mut ranges = vec![Range { inside: 0, outside: own, count: 1 }];
+    let mut inside = 1_u32;
+    for &(outside, count) in parts {
+        // What would not fit below 2^32 is left out.
+        let count = count.min(u32::MAX - inside);
+        if count > 0 {
+            ranges.push(Range { inside, outside, count });
+            inside += count;
+        }
+    }
+    ranges
+}
+
+/// The helper's path, when it has the privilege it needs: setuid root or a file capability.
+fn helper(name: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let standard = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
+    let folders = std::env::split_paths(&path).chain(standard.iter().map(PathBuf::from));
+    let found = folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|file| {
+            fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+        })
+        .ok_or_else(|| format!("{name} is not installed"))?;
+    if is_privileged(&found) { Ok(found) } else { Err(format!("{} is not setuid root", found.display())) }
+}
+
+fn is_privileged(file: &Path) -> bool {
+    let setuid_root = fs::metadata(file).is_ok_and(|data| data.uid() == 0 && data.mode() & 0o4000 != 0);
+    let mut value = [0_u8; 64];
+    setuid_root
+        || rustix::fs::getxattr(file.as_os_str().as_bytes(), "security.capability", &mut value).is_ok()
+}
+
+/// What the user namespace of this process maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    /// Only ID 0 exists.
+    pub(crate) single: bool,
+}
+
+impl Mapped {
+    /// Reads `/proc/self/uid_map`.
+    pub(crate) fn current() -> Self {
+        let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let total: u64 =
+            text.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
+        Mapped { single: total == 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_the_user_by_name_and_number_are_laid_out_one_after_the_other() {
+        let text = "root:1:2\ndev:100000:65536\nother:5:5\n1000:300000:10\ndev:bad:1\ndev:4294967295:9\n";
+        let parts = subordinate(text, Some("dev"), 1000);
+        assert_eq!(parts, [(100_000, 65_536), (300_000, 10)]);
+        let ranges = layout(1000, &parts);
+        assert_eq!(IdMap::lines(&ranges), "0 1000 1\n1 100000 65536\n65537 300000 10\n");
+    }
+
+    #[test]
+    fn a_map_never_overflows() {
+        let ranges = layout(7, &[(1, u32::MAX - 1), (5, 100)]);
+        let last = ranges.last().unwrap();
+        assert!(u64::from(last.inside) + u64::from(last.count) <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn user_names_come_from_passwd() {
+        assert_eq!(user_name("a:x:1:1::/:/bin/sh\nb:x:2:2::/:/bin/sh\n", 2).as_deref(), Some("b"));
+        assert_eq!(user_name("a:x:1\nbroken\n", 2), None);
     }
 }

@@ -10,10 +10,11 @@
 //! Everything here is synchronous and single-threaded on purpose: namespaces, credentials and `fork` belong to one thread.
 //! The caller may be multi-threaded; what runs between its `fork` and `execve` allocates nothing ([`role`]).
 //!
-//! `unsafe` is confined to [`sys`](mod@self).
+//! `unsafe` is confined to `sys`.
 //!
 //! Deliberately absent: cgroup limits, Docker's default seccomp profile, AppArmor and SELinux labels.
 
+mod channel;
 mod container;
 mod error;
 pub mod exec;
@@ -32,5 +33,6 @@ mod spec;
 mod sys;
 mod terminal;
 mod time;
+mod wait;
 
 pub use error::{Error, Failure};

@@ -1,1 +1,291 @@
-//! spec
+//! The part of an OCI runtime-spec document (config.json, 1.x) that is carried out here.
+//!
+//! What would weaken a container if it were ignored is refused by name: a property is done or refused, never skipped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A folder with a config.json.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// Absolute.
+    pub(crate) dir: PathBuf,
+    pub(crate) spec: Spec,
+    pub(crate) storage: Option<Storage>,
+}
+
+/// The overlay, from annotations `dev.dpack.layers`, `.upper`, `.work`.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    /// Lowest first.
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
+    /// Nothing of the upper directory has to survive a power cut (`dev.dpack.volatile`): spares a sync at the end.
+    pub(crate) volatile: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Spec {
+    pub(crate) process: Process,
+    pub(crate) root: Root,
+    #[serde(default)]
+    pub(crate) hostname: Option<String>,
+    #[serde(default)]
+    pub(crate) domainname: Option<String>,
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mount>,
+    #[serde(default)]
+    pub(crate) linux: Linux,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    hooks: Option<BTreeMap<String, Vec<serde_json::Value>>>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Process {
+    #[serde(default)]
+    pub(crate) terminal: bool,
+    #[serde(default)]
+    pub(crate) user: User,
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: String,
+    #[serde(default)]
+    pub(crate) capabilities: Option<Capabilities>,
+    #[serde(default)]
+    pub(crate) rlimits: Vec<Rlimit>,
+    #[serde(default)]
+    pub(crate) no_new_privileges: bool,
+    #[serde(default)]
+    pub(crate) oom_score_adj: Option<i32>,
+    #[serde(default)]
+    apparmor_profile: Option<String>,
+    #[serde(default)]
+    selinux_label: Option<String>,
+    #[serde(default)]
+    scheduler: Option<serde_json::Value>,
+    #[serde(default)]
+    io_priority: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct User {
+    #[serde(default)]
+    pub(crate) uid: u32,
+    #[serde(default)]
+    pub(crate) gid: u32,
+    #[serde(default)]
+    pub(crate) umask: Option<u32>,
+    #[serde(default)]
+    pub(crate) additional_gids: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub(crate) struct Capabilities {
+    #[serde(default)]
+    pub(crate) bounding: Vec<String>,
+    #[serde(default)]
+    pub(crate) effective: Vec<String>,
+    #[serde(default)]
+    pub(crate) permitted: Vec<String>,
+    #[serde(default)]
+    pub(crate) inheritable: Vec<String>,
+    #[serde(default)]
+    pub(crate) ambient: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(crate) struct Rlimit {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Root {
+    path: PathBuf,
+    #[serde(default)]
+    pub(crate) readonly: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) destination: String,
+    #[serde(default, rename = "type")]
+    pub(crate) kind: Option<String>,
+    #[serde(default)]
+    pub(crate) source: Option<String>,
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Linux {
+    #[serde(default)]
+    pub(crate) namespaces: Vec<Namespace>,
+    #[serde(default)]
+    pub(crate) devices: Vec<Device>,
+    #[serde(default)]
+    pub(crate) masked_paths: Vec<String>,
+    #[serde(default)]
+    pub(crate) readonly_paths: Vec<String>,
+    #[serde(default)]
+    pub(crate) sysctl: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) rootfs_propagation: Option<String>,
+    #[serde(default)]
+    seccomp: Option<serde_json::Value>,
+    #[serde(default)]
+    mount_label: Option<String>,
+    #[serde(default)]
+    intel_rdt: Option<serde_json::Value>,
+    #[serde(default)]
+    personality: Option<serde_json::Value>,
+    #[serde(default)]
+    time_offsets: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Namespace {
+    #[serde(rename = "type")]
+    pub(crate) kind: NamespaceKind,
+    #[serde(default)]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NamespaceKind {
+    Mount,
+    Pid,
+    Network,
+    Ipc,
+    Uts,
+    Cgroup,
+    /// Entered before (see role.rs): accepted, nothing is done for it.
+    User,
+    Time,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) path: String,
+}
+
+impl Bundle {
+    /// Reads `dir/config.json`.
+    pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
+        let read = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+        let dir = std::fs::canonicalize(dir).map_err(|source| read(dir, source))?;
+        let path = dir.join("config.json");
+        let text = std::fs::read(&path).map_err(|source| read(&path, source))?;
+        let spec: Spec =
+            serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.clone(), source })?;
+        spec.check()?;
+        let storage = spec.storage()?;
+        Ok(Bundle { dir, spec, storage })
+    }
+
+    /// Where the root file system is mounted.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.join(&self.spec.root.path)
+    }
+
+    /// PID 1 is our process and the command its child (`dev.dpack.init`).
+    pub(crate) fn has_init(&self) -> bool {
+        self.spec.annotations.get("dev.dpack.init").is_some_and(|value| value == "true")
+    }
+}
+
+impl Spec {
+    fn check(&self) -> Result<(), Error> {
+        let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let refused = [
+            ("hooks", self.hooks.as_ref().is_some_and(|hooks| hooks.values().any(|list| !list.is_empty()))),
+            ("linux.seccomp", self.linux.seccomp.is_some()),
+            ("linux.mountLabel", present(&self.linux.mount_label)),
+            ("linux.intelRdt", self.linux.intel_rdt.is_some()),
+            ("linux.personality", self.linux.personality.is_some()),
+            ("linux.timeOffsets", self.linux.time_offsets.is_some()),
+            ("linux.namespaces.time", self.namespace(NamespaceKind::Time).is_some()),
+            ("process.apparmorProfile", present(&self.process.apparmor_profile)),
+            ("process.selinuxLabel", present(&self.process.selinux_label)),
+            ("process.scheduler", self.process.scheduler.is_some()),
+            ("process.ioPriority", self.process.io_priority.is_some()),
+        ];
+        if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
+            return Err(Error::Unsupported { property });
+        }
+        let invalid = |property: &str, reason: &str| {
+            Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
+        };
+        if self.process.args.is_empty() {
+            return invalid("process.args", "a command is needed");
+        }
+        if !self.process.cwd.starts_with('/') {
+            return invalid("process.cwd", "an absolute path is needed");
+        }
+        if self.namespace(NamespaceKind::Mount).is_none_or(|namespace| namespace.path.is_some()) {
+            return invalid("linux.namespaces", "a new mount namespace is needed");
+        }
+        Ok(())
+    }
+
+    /// The namespace of a kind, when the container has its own.
+    pub(crate) fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {
+        self.linux.namespaces.iter().find(|namespace| namespace.kind == kind)
+    }
+
+    fn storage(&self) -> Result<Option<Storage>, Error> {
+        let Some(layers) = self.annotations.get("dev.dpack.layers") else { return Ok(None) };
+        let invalid = |name: &str, reason: &str| Error::Invalid {
+            property: format!("annotations.{name}"),
+            reason: reason.to_owned(),
+        };
+        let layers: Vec<PathBuf> = serde_json::from_str(layers)
+            .map_err(|_| invalid("dev.dpack.layers", "a JSON array of paths is needed"))?;
+        if layers.is_empty() || layers.iter().any(|layer| !layer.is_absolute()) {
+            return Err(invalid("dev.dpack.layers", "absolute paths are needed"));
+        }
+        let path = |name: &str| {
+            let path = self.annotations.get(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute()).ok_or_else(|| invalid(name, "an absolute path is needed"))
+        };
+        let volatile = self.annotations.get("dev.dpack.volatile").is_some_and(|value| value == "true");
+        Ok(Some(Storage { layers, upper: path("dev.dpack.upper")?, work: path("dev.dpack.work")?, volatile }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &str) -> Result<Spec, Error> {
+        let text = format!(
+            r#"{{"ociVersion":"1.2.0","process":{{"args":["true"],"cwd":"/"}},"root":{{"path":"rootfs"}},
+                "linux":{{"namespaces":[{{"type":"mount"}}]{extra}}}}}"#
+        );
+        let spec: Spec = serde_json::from_str(&text).unwrap();
+        spec.check().map(|()| spec)
+    }
+
+    #[test]
+    fn a_property_that_would_confine_is_refused_and_not_skipped() {
+        assert!(parse("").is_ok());
+        let error = parse(r#","seccomp":{"defaultAction":"SCMP_ACT_ERRNO"}"#).unwrap_err();
+        assert_eq!(error.to_string(), "config.json: `linux.seccomp` is not supported");
+    }
+}

@@ -1,0 +1,105 @@
+//! Typed messages between our own processes, over a socket pair that keeps their boundaries.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Failure};
+
+/// What is said while a container is created and started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The container waits in front of its command. With the pseudo-terminal's master, if it has one.
+    Created {
+        /// PID 1 as the sender's PID namespace has it; 0 where the receiver knows better.
+        init_pid: i32,
+    },
+    /// Go on.
+    Start,
+    /// The command is being executed.
+    Started,
+    /// It did not work out.
+    Failed(Failure),
+}
+
+/// Longest message: an error with paths in it.
+const LONGEST: usize = 32 * 1024;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl Channel {
+    pub(crate) fn pair() -> Result<(Channel, Channel), Error> {
+        let (one, other) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|e| Error::System { step: "make a socket pair", source: e.into() })?;
+        Ok((Channel(one), Channel(other)))
+    }
+
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Channel(fd)
+    }
+
+    pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    pub(crate) fn send(&self, message: &Message, descriptor: Option<&OwnedFd>) -> Result<(), Error> {
+        let failed = |source: std::io::Error| Error::System { step: "send a message", source };
+        let text = serde_json::to_vec(message).map_err(|e| failed(e.into()))?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.map(|fd| [fd.as_fd()]);
+        if let Some(descriptors) = &descriptors {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map_err(|e| failed(e.into()))?;
+        Ok(())
+    }
+
+    /// The next message; none when the other end is closed.
+    pub(crate) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>, Error> {
+        let failed = |source: std::io::Error| Error::System { step: "receive a message", source };
+        let mut text = vec![0_u8; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let mut slices = [IoSliceMut::new(&mut text)];
+            rustix::net::recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        });
+        let received = match received {
+            Ok(received) => received,
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Err(e) => return Err(failed(e.into())),
+        };
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(failed(std::io::ErrorKind::InvalidData.into()));
+        }
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        let message = serde_json::from_slice(&text[..received.bytes]).map_err(|e| failed(e.into()))?;
+        Ok(Some((message, descriptor)))
+    }
+
+    /// The next message, which must be there; a failure of the other side is this side's error.
+    pub(crate) fn expect(&self, process: &'static str) -> Result<(Message, Option<OwnedFd>), Error> {
+        match self.receive()? {
+            None => Err(Error::Vanished { process }),
+            Some((Message::Failed(failure), _)) => Err(Error::Remote(failure)),
+            Some(received) => Ok(received),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `init: true`: PID 1 stays ours, the command is its child. It reaps whatever is orphaned in the container and forwards
+//! signals, which a command that is PID 1 itself would not get without handlers of its own.
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::Error;
+use crate::sys;
+
+/// Returns in the child, which goes on to become the command. The parent ends with the command's status.
+pub(super) fn become_init(terminal: bool) -> Result<(), Error> {
+    let failed = |source| Error::System { step: "fork the command", source };
+    // Blocked before the fork: none is lost between.
+    let _ = SigSet::all().thread_block();
+    match sys::fork().map_err(failed)? {
+        None => {
+            // A process group of its own, so that a signal to the command's group does not come back here.
+            let _ = rustix::process::setpgid(None, None);
+            if terminal {
+                let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+            }
+            Ok(())
+        }
+        Some(child) => {
+            // The socket on which the success of `execve` shows is the child's alone from here on.
+            let _ = sys::close_from(3, true);
+            let _ = rustix::thread::set_name(c"dpack-init");
+            forward(Pid::from_raw(child))
+        }
+    }
+}
+
+fn forward(child: Pid) -> ! {
+    let signals = SigSet::all();
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGCHLD) => {
+                if let Some(status) = reap(child) {
+                    sys::exit_now(status);
+                }
+            }
+            Ok(signal) => {
+                let _ = nix::sys::signal::kill(child, signal);
+            }
+            // A real-time signal, which has no name here.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reaps all that has ended; the command's status once it is among them.
+fn reap(child: Pid) -> Option<i32> {
+    let mut result = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == child => result = Some(status),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => result = Some(128 + signal as i32),
+            Ok(WaitStatus::StillAlive) | Err(_) => return result,
+            Ok(_) => {}
+        }
+    }
+}

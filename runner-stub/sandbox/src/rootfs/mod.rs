@@ -1,0 +1,87 @@
+//! Builds the container's root file system inside PID 1's own mount namespace.
+//!
+//! ```text
+//! overlay ─> mounts (with volumes copied up) ─> devices ─> masked, read-only ─> pivot
+//! ```
+//!
+//! The image is hostile: it can hold a symlink at any place. Each target is found from a descriptor of the root with
+//! `openat2(RESOLVE_IN_ROOT)` and mounted on *by descriptor*, so what was checked is what is used (CVE-2021-30465). Nothing
+//! has to be undone after a failure: the mounts die with the namespace.
+
+mod copyup;
+mod covers;
+mod devices;
+mod mounts;
+mod options;
+mod overlay;
+mod pivot;
+mod resolve;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::Error;
+use crate::idmap::Mapped;
+use crate::spec::{Bundle, Spec};
+
+/// Makes the bundle's root file system the root of this process.
+pub(crate) fn enter(bundle: &Bundle, mapped: Mapped) -> Result<(), Error> {
+    let spec = &bundle.spec;
+    let plans =
+        spec.mounts.iter().map(|mount| options::plan(mount, mapped)).collect::<Result<Vec<_>, _>>()?;
+    let root_propagation = options::root_propagation(spec.linux.rootfs_propagation.as_deref())?;
+    let keeps_slaves = plans.iter().any(|plan| plan.propagation.is_some()) || root_propagation.is_some();
+    pivot::separate(keeps_slaves)?;
+
+    let root = overlay::mount(bundle)?;
+    for plan in &plans {
+        mounts::mount(&root, plan, keeps_slaves)?;
+    }
+    devices::make(&root, spec)?;
+    make_working_directory(&root, &spec.process.cwd)?;
+    sysctls(&root, spec)?;
+    covers::cover(&root, spec)?;
+    if spec.root.readonly {
+        mounts::make_read_only(&root).map_err(|source| Error::Cover { path: "/".to_owned(), source })?;
+    }
+    pivot::pivot(root)
+}
+
+/// After the pivot: the container's `/dev/console` is its pseudo-terminal.
+pub(crate) fn bind_console(terminal: &OwnedFd) -> io::Result<()> {
+    let root = open_outside(std::path::Path::new("/"), OFlags::PATH)?;
+    let console = resolve::target(&root, "/dev/console", resolve::Kind::File)?;
+    Ok(mounts::attach(mounts::clone_tree(terminal, false)?, console)?)
+}
+
+/// Docker makes a missing working directory, owned by root.
+fn make_working_directory(root: &OwnedFd, path: &str) -> Result<(), Error> {
+    if path == "/" {
+        return Ok(());
+    }
+    match resolve::target(root, path, resolve::Kind::Directory) {
+        Ok(_) => Ok(()),
+        // A volume that is mounted read-only may lie on the way: whether the directory is there shows later.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EROFS) => Ok(()),
+        Err(source) => Err(Error::WorkingDirectory { path: path.to_owned(), source }),
+    }
+}
+
+fn sysctls(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
+    for (name, value) in &spec.linux.sysctl {
+        let failed = |source: rustix::io::Errno| Error::Sysctl { name: name.clone(), source: source.into() };
+        let path = format!("proc/sys/{}", name.replace('.', "/"));
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(failed)?;
+        rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Opens a directory or file outside the container by its path there.
+fn open_outside(path: &std::path::Path, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
+}

@@ -1,0 +1,195 @@
+//! Carries out a mount plan: makes a detached mount, gives it its attributes, moves it onto a held descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::copyup;
+use super::options::{PRIVATE, Plan, READ_ONLY, What};
+use super::resolve::{self, Kind};
+use crate::Error;
+use crate::sys::{MountAttributes, set_mount_attributes};
+
+/// Mounts one entry. `slaves`: mounts are slaves of the host's here and have to be made private one by one.
+pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Error> {
+    match &plan.what {
+        What::Bind { source, recursive, copy_up } => {
+            if *copy_up {
+                copyup::copy_up(root, &plan.target, source)?;
+            }
+            bind(root, plan, source, *recursive, slaves)
+        }
+        What::FileSystem { kind, source, data } => match kind.as_str() {
+            "cgroup" | "cgroup2" => control_groups(root, plan, data),
+            "sysfs" => match file_system(root, plan, kind, source, data) {
+                // Only who owns the network namespace may mount sysfs: with the host's network its own tree, read-only.
+                Err(Error::Mount { source, .. }) if source.raw_os_error() == Some(nix::libc::EPERM) => {
+                    host_sysfs(root, plan)
+                }
+                result => result,
+            },
+            kind => file_system(root, plan, kind, source, data),
+        },
+    }
+}
+
+/// Moves a detached mount onto a held descriptor: no path is looked up any more.
+pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+/// A detached copy of the mount (tree) at `fd`.
+pub(super) fn clone_tree(fd: impl AsFd, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, c"", flags)
+}
+
+/// The mount that `fd` is the root of, without those below.
+pub(super) fn make_read_only(fd: impl AsFd) -> io::Result<()> {
+    set_mount_attributes(fd, false, &MountAttributes { set: READ_ONLY, ..Default::default() })
+}
+
+fn failed(plan: &Plan, kind: &str, detail: String) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Mount {
+        kind: kind.to_owned(),
+        target: plan.target.clone(),
+        detail: detail.clone(),
+        source,
+    }
+}
+
+fn target(root: &OwnedFd, plan: &Plan, kind: Kind) -> Result<OwnedFd, Error> {
+    let failed = |source: io::Error| Error::Target { target: plan.target.clone(), source };
+    let target = resolve::target(root, &plan.target, kind).map_err(failed)?;
+    // A mount over parts of /proc would fool whoever trusts what it reads there (CVE-2019-16884, CVE-2019-19921).
+    let status = rustix::fs::fstatfs(&target).map_err(|e| failed(e.into()))?;
+    if status.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(failed(io::Error::other("it is inside /proc")));
+    }
+    Ok(target)
+}
+
+fn bind(root: &OwnedFd, plan: &Plan, source: &Path, recursive: bool, slaves: bool) -> Result<(), Error> {
+    let unreadable = |error: io::Error| Error::Source { path: source.to_owned(), source: error };
+    let outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
+    let status = rustix::fs::fstat(&outside).map_err(|e| unreadable(e.into()))?;
+    let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+    let target = target(root, plan, if is_directory { Kind::Directory } else { Kind::File })?;
+    let failed = failed(plan, "bind", String::new());
+
+    let tree = clone_tree(&outside, recursive).map_err(|e| match e {
+        // The kernel hides nothing that another mount covers: only with all mounts below may the tree be copied.
+        Errno::INVAL if !recursive => failed(io::Error::other("mounts lie below the source; use `rbind`")),
+        e => failed(e.into()),
+    })?;
+    let apply = |recursive, attributes: &MountAttributes| {
+        let nothing = *attributes == MountAttributes::default();
+        if nothing { Ok(()) } else { set_mount_attributes(&tree, recursive, attributes) }
+    };
+    apply(false, &plan.attributes).map_err(&failed)?;
+    apply(true, &plan.recursive_attributes).map_err(&failed)?;
+    if slaves {
+        let (kind, recursive) =
+            plan.propagation.map_or((PRIVATE, true), |propagation| (propagation.kind, propagation.recursive));
+        apply(recursive, &MountAttributes { propagation: kind, ..Default::default() }).map_err(&failed)?;
+    }
+    attach(&tree, &target).map_err(|e| failed(e.into()))
+}
+
+fn file_system(
+    root: &OwnedFd,
+    plan: &Plan,
+    kind: &str,
+    source: &str,
+    data: &[(String, Option<String>)],
+) -> Result<(), Error> {
+    if kind == "proc" || kind == "sysfs" {
+        refuse_symlink(root, plan)?;
+    }
+    let target = target(root, plan, Kind::Directory)?;
+    let mount = detached(kind, source, data, plan.attributes.set)
+        .map_err(|(error, detail)| failed(plan, kind, detail)(error.into()))?;
+    attach(&mount, &target).map_err(|e| failed(plan, kind, String::new())(e.into()))
+}
+
+/// An image with `/proc -> /elsewhere` must not have proc mounted elsewhere (CVE-2023-27561).
+fn refuse_symlink(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    match resolve::existing(root, &plan.target, ResolveFlags::NO_SYMLINKS) {
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(Error::Target { target: plan.target.clone(), source: error.into() }),
+    }
+}
+
+/// A new file system, mounted nowhere yet.
+pub(super) fn detached(
+    kind: &str,
+    source: &str,
+    data: &[(String, Option<String>)],
+    attributes: u64,
+) -> Result<OwnedFd, (Errno, String)> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e, String::new()))?;
+    let configure = || {
+        fsconfig_set_string(&context, c"source", source)?;
+        for (key, value) in data {
+            match value {
+                Some(value) => fsconfig_set_string(&context, key, value)?,
+                None => fsconfig_set_flag(&context, key)?,
+            }
+        }
+        fsconfig_create(&context)
+    };
+    configure().map_err(|e| (e, complaint(&context)))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| (e, complaint(&context)))
+}
+
+/// What the kernel wrote into the context's log, as ` (tmpfs: Bad value for 'size')`.
+fn complaint(context: &OwnedFd) -> String {
+    let mut buffer = [0_u8; 256];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(length) if length > 2 => format!(" ({})", String::from_utf8_lossy(&buffer[2..length]).trim()),
+        _ => String::new(),
+    }
+}
+
+/// The pure v2 hierarchy, or an empty folder where the host still has v1: nothing there is of use to a container.
+fn control_groups(root: &OwnedFd, plan: &Plan, data: &[(String, Option<String>)]) -> Result<(), Error> {
+    const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+    let host = rustix::fs::statfs("/sys/fs/cgroup").map(|status| status.f_type as u64 & 0xffff_ffff);
+    let read_only = plan.attributes.set | READ_ONLY;
+    let mount = if host == Ok(CGROUP2_SUPER_MAGIC) {
+        detached("cgroup2", "cgroup", data, plan.attributes.set)
+    } else {
+        let mode = [("mode".to_owned(), Some("755".to_owned())), ("size".to_owned(), Some("4k".to_owned()))];
+        detached("tmpfs", "tmpfs", &mode, read_only)
+    };
+    let mount = mount.map_err(|(error, detail)| failed(plan, "cgroup2", detail)(error.into()))?;
+    let target = match resolve::target(root, &plan.target, Kind::Directory) {
+        Ok(target) => target,
+        // Below a bound, read-only /sys there is nothing to mount on, and nothing to protect.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EROFS) => return Ok(()),
+        Err(source) => return Err(Error::Target { target: plan.target.clone(), source }),
+    };
+    attach(&mount, &target).map_err(|e| failed(plan, "cgroup2", String::new())(e.into()))
+}
+
+fn host_sysfs(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    let failed = failed(plan, "sysfs", String::new());
+    let host = super::open_outside(Path::new("/sys"), OFlags::PATH).map_err(&failed)?;
+    let tree = clone_tree(&host, true).map_err(|e| failed(e.into()))?;
+    let attributes = MountAttributes { set: plan.attributes.set | READ_ONLY, ..Default::default() };
+    set_mount_attributes(&tree, true, &attributes).map_err(&failed)?;
+    attach(&tree, &target(root, plan, Kind::Directory)?).map_err(|e| failed(e.into()))
+}

@@ -1,0 +1,135 @@
+//! Classic BPF as nested conditions. Jumps only go forward, over a body, so there are no labels to get wrong; bodies longer
+//! than the 255 instructions a condition can jump get a long jump.
+
+use crate::sys::Instruction;
+
+/// `linux/audit.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Architecture {
+    X86_64 = 0xc000_003e,
+    I386 = 0x4000_0003,
+    Aarch64 = 0xc000_00b7,
+    Arm = 0x4000_0028,
+}
+
+/// What the kernel does with a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Allow,
+    /// Returned instead of executing it; 0 is success.
+    Errno(u16),
+}
+
+impl Action {
+    fn value(self) -> u32 {
+        match self {
+            Action::Allow => 0x7fff_0000,
+            Action::Errno(errno) => 0x0005_0000 | u32::from(errno),
+        }
+    }
+}
+
+/// Fields of `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+/// A program under construction.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    code: Vec<Instruction>,
+}
+
+impl Assembler {
+    pub(super) fn load_architecture(&mut self) {
+        self.push(LOAD, 0, 0, ARCHITECTURE);
+    }
+
+    pub(super) fn load_number(&mut self) {
+        self.push(LOAD, 0, 0, NUMBER);
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.push(RETURN, 0, 0, action.value());
+    }
+
+    /// `body` is executed when the loaded value is `value`.
+    pub(super) fn when_equal(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.when(JUMP_IF_EQUAL, value, body);
+    }
+
+    /// `body` is executed when the loaded value is `value` or more.
+    pub(super) fn when_at_least(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.when(JUMP_IF_AT_LEAST, value, body);
+    }
+
+    pub(super) fn finish(self) -> Vec<Instruction> {
+        self.code
+    }
+
+    fn when(&mut self, condition: u16, value: u32, body: impl FnOnce(&mut Self)) {
+        let mut inner = Assembler::default();
+        body(&mut inner);
+        match u8::try_from(inner.code.len()) {
+            Ok(length) => self.push(condition, 0, length, value),
+            Err(_) => {
+                self.push(condition, 1, 0, value);
+                // The kernel takes 4096 instructions at most, so the length fits.
+                self.push(JUMP, 0, 0, u32::try_from(inner.code.len()).unwrap_or(u32::MAX));
+            }
+        }
+        self.code.append(&mut inner.code);
+    }
+
+    fn push(&mut self, code: u16, jump_true: u8, jump_false: u8, value: u32) {
+        self.code.push(Instruction { code, jump_true, jump_false, value });
+    }
+}
+
+/// What the kernel's interpreter would return, for tests.
+#[cfg(test)]
+pub(super) fn interpret(code: &[Instruction], architecture: u32, number: u32) -> u32 {
+    let (mut at, mut accumulator) = (0_usize, 0_u32);
+    loop {
+        let Instruction { code: operation, jump_true, jump_false, value } = code[at];
+        at += 1;
+        let jump = |holds: bool| usize::from(if holds { jump_true } else { jump_false });
+        match operation {
+            LOAD => accumulator = if value == NUMBER { number } else { architecture },
+            JUMP => at += value as usize,
+            JUMP_IF_EQUAL => at += jump(accumulator == value),
+            JUMP_IF_AT_LEAST => at += jump(accumulator >= value),
+            RETURN => return value,
+            _ => panic!("unknown operation {operation:#x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_bodies_are_jumped_over_as_short_ones_are() {
+        for length in [1, 255, 256, 3000] {
+            let mut assembler = Assembler::default();
+            assembler.load_number();
+            assembler.when_equal(7, |body| {
+                for _ in 1..length {
+                    body.load_number();
+                }
+                body.act(Action::Errno(1));
+            });
+            assembler.act(Action::Allow);
+            let code = assembler.finish();
+            assert_eq!(interpret(&code, 0, 7), Action::Errno(1).value(), "body of {length}");
+            assert_eq!(interpret(&code, 0, 8), Action::Allow.value(), "body of {length}");
+        }
+    }
+}
