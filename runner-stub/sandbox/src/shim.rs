@@ -129,10 +129,12 @@ impl Created {
 
 /// Role entry.
 pub fn main() -> ! {
-    let status = match (take_fd(CHANNEL), std::env::args_os().nth(1)) {
+    // Both at once: later the numbers of what was not given are others'.
+    let (channel, network) = (take_fd(CHANNEL), take_fd(NETWORK));
+    let status = match (channel, std::env::args_os().nth(1)) {
         (Some(channel), Some(container_dir)) => {
             let channel = Channel::from_fd(channel);
-            match run(Path::new(&container_dir), &channel) {
+            match run(Path::new(&container_dir), network, &channel) {
                 Ok(ended) => watch(ended, channel),
                 Err(error) => {
                     let _ = channel.send(&Message::Failed(Failure::from(&error)), None);
@@ -156,7 +158,7 @@ struct Watched {
 }
 
 /// Creates the container, waits for the word, starts it.
-fn run(container_dir: &Path, channel: &Channel) -> Result<Watched, Error> {
+fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Result<Watched, Error> {
     let _ = rustix::thread::set_name(c"dpack-shim");
     let system = |step| move |e: Errno| Error::System { step, source: e.into() };
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -179,7 +181,7 @@ fn run(container_dir: &Path, channel: &Channel) -> Result<Watched, Error> {
     };
     let mut waiting = container::create(&bundle, theirs)?;
     // Only now: PID 1 has made its own network namespace from the host's, or stays in that.
-    if let Some(namespace) = take_fd(NETWORK) {
+    if let Some(namespace) = network {
         setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| Error::JoinNamespace {
             path: PathBuf::from("the project's network"),
             source: e.into(),

@@ -128,7 +128,15 @@ fn directory(from: &OwnedFd, to: &OwnedFd, status: &Stat, depth: usize) -> io::R
 
 fn owner_of_link(directory: &OwnedFd, name: &CStr, status: &Stat) -> io::Result<()> {
     let (user, group) = owner(status);
-    Ok(rustix::fs::chownat(directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?)
+    existing_owner(rustix::fs::chownat(directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW))
+}
+
+/// An owner that the user namespace does not have cannot be given: the copy stays root's.
+fn existing_owner(result: rustix::io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(Errno::INVAL) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn owner(status: &Stat) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {
@@ -138,7 +146,7 @@ fn owner(status: &Stat) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {
 /// Owner before mode (a change of owner clears setuid bits), times last.
 fn attributes(from: impl AsFd, to: impl AsFd, status: &Stat) -> io::Result<()> {
     let (user, group) = owner(status);
-    rustix::fs::fchown(&to, user, group)?;
+    existing_owner(rustix::fs::fchown(&to, user, group))?;
     rustix::fs::fchmod(&to, Mode::from_raw_mode(status.st_mode & 0o7777))?;
     extended_attributes(&from, &to)?;
     let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds as _, tv_nsec: nanoseconds as _ };
