@@ -18,12 +18,16 @@
 mod client;
 mod failure;
 mod frame;
+pub mod names;
+mod ports;
 mod protocol;
 mod server;
 mod socket_path;
+mod topology;
 
 pub use client::{Client, ClientError, Namespace};
 pub use failure::Failure;
+pub use ports::port_owner;
 pub use protocol::{
     Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, NetworkStatus, Port, Protocol,
     Published, Status, VERSION,

@@ -1,0 +1,158 @@
+//! Answers by table, and what hostile packets do.
+
+use super::*;
+use crate::names::Place;
+use domain::base::iana::OptRcode;
+use domain::base::name::ParsedName;
+use domain::rdata::AllRecordData;
+
+const ASKER: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
+
+fn names(replicas: u8) -> Names {
+    let names = Names::default();
+    let place = |address, name: &str| vec![Place { network: "n".into(), address, names: vec![name.into()] }];
+    names.insert("asker", place(ASKER, "asker"));
+    for number in 0..replicas {
+        names.insert(&format!("web-{number}"), place(Ipv4Addr::new(172, 18, 1, number), "web"));
+    }
+    names
+}
+
+fn query(name: &str, kind: Rtype, edns: Option<u16>) -> Vec<u8> {
+    let mut builder = MessageBuilder::new_vec();
+    builder.header_mut().set_id(0x1234);
+    builder.header_mut().set_rd(true);
+    let mut question = builder.question();
+    question.push((name.parse::<Name<Vec<u8>>>().unwrap(), kind)).unwrap();
+    let mut additional = question.additional();
+    if let Some(size) = edns {
+        additional
+            .opt(|opt| {
+                opt.set_udp_payload_size(size);
+                opt.set_dnssec_ok(true);
+                Ok(())
+            })
+            .unwrap();
+    }
+    additional.finish()
+}
+
+fn ask(names: &Names, query: &[u8], transport: Transport) -> Message<Vec<u8>> {
+    Message::from_octets(answer(query, ASKER, names, transport).unwrap()).unwrap()
+}
+
+fn addresses(message: &Message<Vec<u8>>) -> Vec<Ipv4Addr> {
+    let records = message.answer().unwrap().limit_to::<AllRecordData<&[u8], ParsedName<&[u8]>>>();
+    records
+        .map(|record| match record.unwrap().into_data() {
+            AllRecordData::A(address) => address.addr(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_known_name_has_addresses_and_no_others() {
+    let names = names(3);
+    let reply = ask(&names, &query("WEB.", Rtype::A, None), Transport::Udp);
+    assert_eq!((reply.header().id(), reply.header().rcode()), (0x1234, Rcode::NOERROR));
+    assert!(reply.header().qr() && reply.header().ra() && reply.header().rd() && !reply.header().tc());
+    let mut found = addresses(&reply);
+    found.sort();
+    assert_eq!(found, [0, 1, 2].map(|number| Ipv4Addr::new(172, 18, 1, number)));
+
+    let reply = ask(&names, &query("web", Rtype::AAAA, None), Transport::Udp);
+    assert_eq!((reply.header().rcode(), reply.header_counts().ancount()), (Rcode::NOERROR, 0));
+    let reply = ask(&names, &query("example.org", Rtype::A, None), Transport::Udp);
+    assert_eq!(reply.header().rcode(), Rcode::NXDOMAIN);
+    assert_eq!(reply.sole_question().unwrap().qname().to_string(), "example.org");
+}
+
+#[test]
+fn addresses_have_names() {
+    let reply = ask(&names(1), &query("0.1.18.172.in-addr.arpa", Rtype::PTR, None), Transport::Udp);
+    let record = reply.answer().unwrap().limit_to::<Ptr<ParsedName<&[u8]>>>().next().unwrap().unwrap();
+    assert_eq!(record.data().ptrdname().to_string(), "web-0");
+    let reply = ask(&names(1), &query("9.9.9.9.in-addr.arpa", Rtype::PTR, None), Transport::Udp);
+    assert_eq!(reply.header().rcode(), Rcode::NXDOMAIN);
+}
+
+#[test]
+fn a_long_answer_is_cut_for_udp_and_whole_for_tcp() {
+    let names = names(200);
+    for edns in [None, Some(4096), Some(0)] {
+        let reply = answer(&query("web", Rtype::A, edns), ASKER, &names, Transport::Udp).unwrap();
+        assert!(reply.len() <= usize::from(EDNS_LIMIT));
+        assert!(Message::from_octets(reply).unwrap().header().tc());
+    }
+    let reply = ask(&names, &query("web", Rtype::A, Some(4096)), Transport::Tcp);
+    assert!(!reply.header().tc());
+    assert_eq!(addresses(&reply).len(), 200);
+    assert_eq!(reply.opt().unwrap().udp_payload_size(), EDNS_LIMIT);
+    assert_eq!(reply.opt_rcode(), OptRcode::NOERROR);
+}
+
+#[test]
+fn strangers_and_strange_questions_are_refused() {
+    let names = names(1);
+    let stranger =
+        answer(&query("web", Rtype::A, None), Ipv4Addr::LOCALHOST, &names, Transport::Udp).unwrap();
+    assert_eq!(Message::from_octets(stranger).unwrap().header().rcode(), Rcode::REFUSED);
+
+    let mut update = query("web", Rtype::A, None);
+    update[2] = 5 << 3;
+    assert_eq!(ask(&names, &update, Transport::Udp).header().rcode(), Rcode::NOTIMP);
+    let mut no_question = query("web", Rtype::A, None);
+    no_question[5] = 0;
+    assert_eq!(ask(&names, &no_question, Transport::Udp).header().rcode(), Rcode::FORMERR);
+    let mut an_answer = query("web", Rtype::A, None);
+    an_answer[2] |= 0x80;
+    assert_eq!(answer(&an_answer, ASKER, &names, Transport::Udp), None);
+    assert_eq!(answer(&an_answer[..11], ASKER, &names, Transport::Udp), None);
+}
+
+/// Every packet that is not ignored gets an answer that is a DNS message with the question's ID, within bounds.
+#[test]
+fn mutated_packets_get_sane_answers() {
+    let names = names(40);
+    let seeds = [
+        query("web", Rtype::A, None),
+        query("a.rather.long.name.with.many.labels.example", Rtype::ANY, Some(1400)),
+        query("0.1.18.172.in-addr.arpa", Rtype::PTR, Some(512)),
+        // A name that is a pointer to itself, and one that points behind the end.
+        [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[0xc0, 12, 0, 1, 0, 1]].concat(),
+        [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[0xff, 0xff, 0, 1, 0, 1]].concat(),
+        // All sections claim 65,535 entries.
+        [&[0, 1, 1, 0][..], &[0xff; 8], &[3, b'w', b'e', b'b', 0, 0, 1, 0, 1]].concat(),
+    ];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(bound.max(1)).unwrap()).unwrap()
+    };
+    let mut answered = 0;
+    for round in 0..60_000 {
+        let mut packet = seeds[round % seeds.len()].clone();
+        for _ in 0..random(5) {
+            let at = random(packet.len());
+            match random(4) {
+                0 => packet[at] = u8::try_from(random(256)).unwrap(),
+                1 => packet.truncate(at.max(1)),
+                2 => packet.insert(at, 0xc0),
+                _ => packet.extend_from_within(at..),
+            }
+        }
+        packet.truncate(4096);
+        let transport = if round % 2 == 0 { Transport::Udp } else { Transport::Tcp };
+        if let Some(reply) = answer(&packet, ASKER, &names, transport) {
+            answered += 1;
+            assert_eq!(reply[..2], packet[..2]);
+            let limit = if transport == Transport::Udp { EDNS_LIMIT } else { u16::MAX };
+            assert!(reply.len() <= usize::from(limit), "{} bytes", reply.len());
+            assert!(Message::from_octets(reply).unwrap().header().qr());
+        }
+    }
+    assert!(answered > 30_000, "{answered}");
+}

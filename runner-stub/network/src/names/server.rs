@@ -1,0 +1,119 @@
+//! DNS sockets: for each network UDP and TCP port 53 of the bridge's address, bound to the bridge, so that the other
+//! networks do not even reach them. Runs on the runtime's thread, which lives in the project's namespace.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::{Names, Transport, answer};
+
+const PORT: u16 = 53;
+/// Datagrams answered before other tasks have their turn.
+const BURST: usize = 64;
+/// Longest question taken by UDP; real ones have a few hundred bytes.
+const DATAGRAM: usize = 4096;
+/// TCP connections of one network at a time; more wait in the backlog.
+const CONNECTIONS: usize = 64;
+const BACKLOG: u32 = 128;
+/// How long a TCP client may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The DNS server of one network; stops when dropped.
+#[derive(Debug)]
+pub(crate) struct NameServer(Vec<AbortHandle>);
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Opens the sockets of a network and serves them. To be called within the runtime, on a thread in the project's
+/// namespace.
+pub(crate) fn start(names: &Arc<Names>, bridge: &str, gateway: Ipv4Addr) -> io::Result<NameServer> {
+    let address = SocketAddr::from((gateway, PORT));
+
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind_device(Some(bridge.as_bytes()))?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+
+    let socket = std::net::UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket)?;
+    socket.bind_device(Some(bridge.as_bytes()))?;
+
+    let udp = tokio::spawn(serve_udp(socket, Arc::clone(names)));
+    let tcp = tokio::spawn(serve_tcp(listener, Arc::clone(names)));
+    Ok(NameServer(vec![udp.abort_handle(), tcp.abort_handle()]))
+}
+
+async fn serve_udp(socket: UdpSocket, names: Arc<Names>) {
+    let mut packet = vec![0; DATAGRAM];
+    loop {
+        if socket.readable().await.is_err() {
+            sleep(PAUSE).await;
+        }
+        for _ in 0..BURST {
+            match socket.try_recv_from(&mut packet) {
+                Ok((length, SocketAddr::V4(asker))) => {
+                    let query = packet.get(..length).unwrap_or_default();
+                    if let Some(reply) = answer(query, *asker.ip(), &names, Transport::Udp) {
+                        // A full buffer loses the answer, as any network may; the asker asks again.
+                        let _ = socket.try_send_to(&reply, SocketAddr::V4(asker));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An ICMP error of an earlier answer: the asker has gone.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, names: Arc<Names>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let names = Arc::clone(&names);
+                connections.spawn(async move {
+                    let _permit = permit;
+                    // A connection that breaks concerns nobody but its client.
+                    let _ = converse(stream, peer.ip(), &names).await;
+                });
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Questions one after the other, each with its length before it (RFC 1035, 4.2.2).
+async fn converse(mut stream: TcpStream, asker: IpAddr, names: &Names) -> io::Result<()> {
+    let IpAddr::V4(asker) = asker else { return Ok(()) };
+    let mut query = Vec::new();
+    loop {
+        let length = timeout(SILENCE, stream.read_u16()).await??;
+        query.resize(usize::from(length), 0);
+        timeout(SILENCE, stream.read_exact(&mut query)).await??;
+        let Some(reply) = answer(&query, asker, names, Transport::Tcp) else { return Ok(()) };
+        let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
+        let framed = [&length.to_be_bytes(), reply.as_slice()].concat();
+        timeout(SILENCE, stream.write_all(&framed)).await??;
+    }
+}

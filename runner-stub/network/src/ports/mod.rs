@@ -1,0 +1,245 @@
+//! Published ports: sockets on the device, and for each connection one dialled in the project's namespace.
+//!
+//! A port is opened before its container exists (so that a port in use is told before anything starts) and stays open
+//! while the container restarts; connections meanwhile wait in the backlog.
+
+mod host;
+mod owner;
+mod pipe;
+mod relay;
+mod tcp;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::io::Errno;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+pub(crate) use host::Host;
+pub use owner::port_owner;
+
+use crate::Failure;
+use crate::protocol::{Port, Protocol, Published};
+use host::Refusal;
+
+/// Attempts to find a port that is free for IPv4 and IPv6 alike.
+const ATTEMPTS: usize = 16;
+
+/// Where connections go at present; none while there is no container. Another run of the container ends those of the
+/// last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target {
+    address: Ipv4Addr,
+    run: u64,
+}
+
+/// All published ports of the project.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    host: Host,
+    runtime: Handle,
+    open: BTreeMap<String, Vec<OpenPort>>,
+    runs: u64,
+    connections: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct OpenPort {
+    port: Port,
+    published: Published,
+    target: watch::Sender<Option<Target>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for OpenPort {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Ports {
+    /// `runtime` has its thread in the project's namespace.
+    pub(crate) fn new(host: Host, runtime: Handle) -> Ports {
+        Ports { host, runtime, open: BTreeMap::new(), runs: 0, connections: Arc::default() }
+    }
+
+    /// Makes the open ports of a container those asked for: opens what is missing, or changes nothing at all when one
+    /// cannot be opened; closes what is not asked for any more.
+    pub(crate) fn publish(&mut self, container: &str, ports: &[Port]) -> Result<Vec<Published>, Failure> {
+        let mut before = self.open.remove(container).unwrap_or_default();
+        let mut after = Vec::new();
+        let mut kept = Vec::new();
+        for port in ports {
+            match before.iter().position(|open| open.port == *port) {
+                Some(position) => {
+                    after.push(before.swap_remove(position));
+                    kept.push(true);
+                }
+                None => match self.open(container, port) {
+                    Ok(open) => {
+                        after.push(open);
+                        kept.push(false);
+                    }
+                    Err(failure) => {
+                        let unchanged =
+                            after.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(open, _)| open);
+                        before.extend(unchanged);
+                        self.restore(container, before);
+                        return Err(failure);
+                    }
+                },
+            }
+        }
+        let published = after.iter().map(|open| open.published.clone()).collect();
+        self.restore(container, after);
+        Ok(published)
+    }
+
+    /// What a container has open.
+    pub(crate) fn published(&self, container: &str) -> Vec<Published> {
+        self.open.get(container).into_iter().flatten().map(|open| open.published.clone()).collect()
+    }
+
+    /// What was asked for on behalf of a container.
+    pub(crate) fn requested(&self, container: &str) -> Vec<Port> {
+        self.open.get(container).into_iter().flatten().map(|open| open.port.clone()).collect()
+    }
+
+    /// Containers with open ports.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &String> {
+        self.open.keys()
+    }
+
+    /// Leads a container's ports to `address`. Connections go on if it is still the same run of the container.
+    pub(crate) fn lead_to(&mut self, container: &str, address: Ipv4Addr, is_new_run: bool) {
+        self.runs += 1;
+        for open in self.open.get(container).into_iter().flatten() {
+            open.target.send_if_modified(|target| {
+                let is_same = target.is_some_and(|target| target.address == address) && !is_new_run;
+                if !is_same {
+                    *target = Some(Target { address, run: self.runs });
+                }
+                !is_same
+            });
+        }
+    }
+
+    /// Closes a container's ports and ends their connections.
+    pub(crate) fn close(&mut self, container: &str) {
+        self.open.remove(container);
+    }
+
+    /// Connections and UDP sessions at this moment.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn restore(&mut self, container: &str, ports: Vec<OpenPort>) {
+        if !ports.is_empty() {
+            self.open.insert(container.to_owned(), ports);
+        }
+    }
+
+    fn open(&self, container: &str, port: &Port) -> Result<OpenPort, Failure> {
+        let sockets = self.listen(container, port)?;
+        let (target, follow) = watch::channel(None);
+        let published = Published {
+            target: port.target,
+            protocol: port.protocol,
+            addresses: sockets.iter().map(|(address, _)| *address).collect(),
+        };
+        let mut open = OpenPort { port: port.clone(), published, target, tasks: Vec::new() };
+        // Sockets belong to the namespace they were made in; the runtime only waits for them.
+        let _context = self.runtime.enter();
+        for (address, socket) in sockets {
+            let (follow, count) = (follow.clone(), Count(Arc::clone(&self.connections)));
+            let started = match port.protocol {
+                Protocol::Tcp => tcp::start(socket, port.target, follow, count),
+                Protocol::Udp => udp::start(socket, port.target, follow, count),
+            };
+            open.tasks.push(
+                started.map_err(|error| refused(container, port.protocol, address, Refusal::Other(error)))?,
+            );
+        }
+        Ok(open)
+    }
+
+    fn listen(&self, container: &str, port: &Port) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
+        let wanted = port.published.unwrap_or(0);
+        if let Some(ip) = port.host_ip {
+            return self
+                .listen_on(container, port.protocol, SocketAddr::new(ip, wanted))
+                .map(|socket| vec![socket]);
+        }
+        let anywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let mut taken = None;
+        for _ in 0..ATTEMPTS {
+            let first = self.listen_on(container, port.protocol, anywhere(wanted))?;
+            let again = SocketAddr::from((Ipv6Addr::UNSPECIFIED, first.0.port()));
+            match self.host.listen(port.protocol, again) {
+                Ok(socket) => return Ok(vec![first, (again, socket)]),
+                Err(Refusal::Other(error)) if has_no_ipv6(&error) => return Ok(vec![first]),
+                Err(refusal @ Refusal::InUse { .. }) if wanted == 0 => taken = Some((again, refusal)),
+                Err(refusal) => return Err(refused(container, port.protocol, again, refusal)),
+            }
+        }
+        let (address, refusal) = taken.unwrap_or((anywhere(wanted), Refusal::InUse { owner: None }));
+        Err(refused(container, port.protocol, address, refusal))
+    }
+
+    fn listen_on(
+        &self,
+        container: &str,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Result<(SocketAddr, OwnedFd), Failure> {
+        let fail = |refusal| refused(container, protocol, address, refusal);
+        let socket = self.host.listen(protocol, address).map_err(fail)?;
+        let bound = rustix::net::getsockname(&socket).map_err(io::Error::from);
+        let bound = bound.and_then(|bound| SocketAddr::try_from(bound).map_err(io::Error::from));
+        Ok((bound.map_err(|error| fail(Refusal::Other(error)))?, socket))
+    }
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|known| errno == Some(known.raw_os_error()))
+}
+
+fn refused(container: &str, protocol: Protocol, address: SocketAddr, refusal: Refusal) -> Failure {
+    let container = container.to_owned();
+    match refusal {
+        Refusal::InUse { owner } => Failure::PortInUse { container, address, protocol, owner },
+        Refusal::Reserved { first } => Failure::PortReserved { container, address, protocol, first },
+        Refusal::Other(error) => Failure::Listen { container, address, protocol, cause: error.to_string() },
+    }
+}
+
+/// Makes guards that are counted while they live.
+#[derive(Clone, Debug)]
+struct Count(Arc<AtomicU64>);
+
+impl Count {
+    fn one(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,154 @@
+//! One UDP socket on the device: for each peer a session with a socket of its own towards the container, so that answers
+//! find their way back.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Count, Counted, Target};
+
+/// How long a session lasts without a datagram in either direction; what Docker's proxy has.
+const SILENCE: Duration = Duration::from_secs(90);
+/// Sessions of one port at a time; datagrams of further peers are dropped.
+const SESSIONS: usize = 4096;
+/// Datagrams moved before other tasks have their turn.
+const BURST: usize = 64;
+/// Longest datagram.
+const DATAGRAM: usize = 65_535;
+const PAUSE: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Holds a datagram between two system calls, never across an await.
+    static BUFFER: Rc<RefCell<Vec<u8>>> = Rc::new(RefCell::new(vec![0; DATAGRAM]));
+}
+
+struct Session {
+    socket: UdpSocket,
+    /// When a datagram last came from the peer.
+    heard: watch::Sender<Instant>,
+    _counted: Counted,
+}
+
+/// Serves a bound socket. To be called within the runtime.
+pub(super) fn start(
+    socket: OwnedFd,
+    port: u16,
+    target: watch::Receiver<Option<Target>>,
+    count: Count,
+) -> io::Result<AbortHandle> {
+    let socket = UdpSocket::from_std(StdSocket::from(socket))?;
+    Ok(tokio::spawn(serve(Arc::new(socket), port, target, count)).abort_handle())
+}
+
+async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
+    while target.wait_for(Option::is_some).await.is_ok() {
+        let Some(destination) = *target.borrow_and_update() else { continue };
+        let destination = SocketAddr::from((destination.address, port));
+        let mut sessions: HashMap<SocketAddr, Arc<Session>> = HashMap::new();
+        let mut answers = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                changed = target.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                Some(ended) = answers.join_next() => {
+                    if let Ok(peer) = ended {
+                        sessions.remove(&peer);
+                    }
+                }
+                readable = socket.readable() => if readable.is_err() {
+                    sleep(PAUSE).await;
+                },
+            }
+            let accept = |peer| {
+                let session = Arc::new(Session::open(destination, &count)?);
+                answers.spawn(answer(Arc::clone(&session), Arc::clone(&socket), peer));
+                Ok(session)
+            };
+            take_in(&socket, &mut sessions, accept);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Passes on what has come from peers. What cannot be passed on is lost, as on any network.
+fn take_in(
+    socket: &UdpSocket,
+    sessions: &mut HashMap<SocketAddr, Arc<Session>>,
+    mut accept: impl FnMut(SocketAddr) -> io::Result<Arc<Session>>,
+) {
+    let buffer = BUFFER.with(Rc::clone);
+    let mut buffer = buffer.borrow_mut();
+    for _ in 0..BURST {
+        match socket.try_recv_from(&mut buffer) {
+            Ok((length, peer)) => {
+                if !sessions.contains_key(&peer)
+                    && sessions.len() < SESSIONS
+                    && let Ok(session) = accept(peer)
+                {
+                    sessions.insert(peer, session);
+                }
+                if let Some(session) = sessions.get(&peer) {
+                    session.heard.send_replace(Instant::now());
+                    // Not by the runtime, which does not know yet that a new socket is writable.
+                    let datagram = buffer.get(..length).unwrap_or_default();
+                    let _ = rustix::net::send(&session.socket, datagram, SendFlags::DONTWAIT);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // An ICMP error of an earlier answer.
+            Err(_) => {}
+        }
+    }
+}
+
+impl Session {
+    /// The calling thread lives in the project's namespace, so the socket does.
+    fn open(destination: SocketAddr, count: &Count) -> io::Result<Session> {
+        let socket = StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(destination)?;
+        socket.set_nonblocking(true)?;
+        let heard = watch::channel(Instant::now()).0;
+        Ok(Session { socket: UdpSocket::from_std(socket)?, heard, _counted: count.one() })
+    }
+}
+
+/// Passes a container's answers on to one peer, until both have been silent. Tells the peer whose session has ended.
+async fn answer(session: Arc<Session>, socket: Arc<UdpSocket>, peer: SocketAddr) -> SocketAddr {
+    let mut answered = Instant::now();
+    loop {
+        let last = answered.max(*session.heard.borrow());
+        match timeout_at(last + SILENCE, session.socket.readable()).await {
+            Err(_) if *session.heard.borrow() <= last => return peer,
+            Err(_) => continue,
+            Ok(Err(_)) => sleep(PAUSE).await,
+            Ok(Ok(())) => {}
+        }
+        let buffer = BUFFER.with(Rc::clone);
+        let mut buffer = buffer.borrow_mut();
+        for _ in 0..BURST {
+            match session.socket.try_recv(&mut buffer) {
+                Ok(length) => {
+                    answered = Instant::now();
+                    let _ = socket.try_send_to(buffer.get(..length).unwrap_or_default(), peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Nobody listens in the container yet.
+                Err(_) => {}
+            }
+        }
+    }
+}

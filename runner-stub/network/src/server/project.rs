@@ -1,0 +1,146 @@
+//! The project as the network process knows it: one method for each request, over links, names and ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::Failure;
+use crate::names::{self, NameServer, Names, Place};
+use crate::ports::Ports;
+use crate::protocol::{Attach, Attached, ContainerStatus, Interface, NetworkConfig, Port, Published, Status};
+use crate::topology::Topology;
+
+/// Longest name of a network, container or alias; what DNS can carry.
+const NAME_LIMIT: usize = 253;
+
+/// Everything that a request can change.
+#[derive(Debug)]
+pub(super) struct Project {
+    topology: Topology,
+    names: Arc<Names>,
+    ports: Ports,
+    runtime: Handle,
+    /// By bridge.
+    servers: BTreeMap<String, NameServer>,
+    interfaces: BTreeMap<String, Vec<Interface>>,
+}
+
+impl Project {
+    pub(super) fn new(topology: Topology, names: Arc<Names>, ports: Ports, runtime: Handle) -> Project {
+        Project { topology, names, ports, runtime, servers: BTreeMap::new(), interfaces: BTreeMap::new() }
+    }
+
+    pub(super) fn configure(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
+        let keys: BTreeSet<&str> = networks.iter().map(|network| network.key.as_str()).collect();
+        for key in &keys {
+            check_name("network", key)?;
+        }
+        self.topology.configure(&keys.into_iter().collect::<Vec<_>>())?;
+        let networks = self.topology.networks();
+        self.servers.retain(|bridge, _| networks.iter().any(|network| network.bridge == *bridge));
+        for network in networks {
+            if self.servers.contains_key(&network.bridge) {
+                continue;
+            }
+            // This thread is in the project's namespace; the runtime waits for the sockets.
+            let _context = self.runtime.enter();
+            let server = names::start(&self.names, &network.bridge, network.gateway)
+                .map_err(Failure::system(format!("serve names on network `{}`", network.key)))?;
+            self.servers.insert(network.bridge, server);
+        }
+        Ok(())
+    }
+
+    pub(super) fn publish(&mut self, container: &str, ports: &[Port]) -> Result<Vec<Published>, Failure> {
+        check_name("container", container)?;
+        self.ports.publish(container, ports)
+    }
+
+    pub(super) fn attach(&mut self, attach: &Attach, namespace: BorrowedFd<'_>) -> Result<Attached, Failure> {
+        check(attach)?;
+        let networks: BTreeSet<&str> = attach.networks.iter().map(|place| place.network.as_str()).collect();
+        let networks: Vec<&str> = networks.into_iter().collect();
+
+        let before = self.ports.requested(&attach.container);
+        let ports = self.ports.publish(&attach.container, &attach.ports)?;
+        let connected = match self.topology.attach(&attach.container, &networks, namespace) {
+            Ok(connected) => connected,
+            Err(failure) => {
+                // Ports that were open stay so; opening them is not tried again and cannot fail.
+                let _ = self.ports.publish(&attach.container, &before);
+                self.names.remove(&attach.container);
+                self.interfaces.remove(&attach.container);
+                return Err(failure);
+            }
+        };
+        self.names.insert(&attach.container, places(attach, &connected.interfaces));
+        let first = connected.interfaces.first();
+        if let Some(first) = first {
+            self.ports.lead_to(&attach.container, first.address, connected.is_new);
+        }
+        let nameserver = first.map(|interface| interface.gateway);
+        self.interfaces.insert(attach.container.clone(), connected.interfaces.clone());
+        Ok(Attached { interfaces: connected.interfaces, nameserver, ports })
+    }
+
+    /// Everything is tried.
+    pub(super) fn detach(&mut self, container: &str) -> Result<(), Failure> {
+        self.ports.close(container);
+        self.names.remove(container);
+        self.interfaces.remove(container);
+        self.topology.detach(container)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let containers: BTreeSet<&String> = self.interfaces.keys().chain(self.ports.containers()).collect();
+        let describe = |container: &String| ContainerStatus {
+            container: container.clone(),
+            interfaces: self.interfaces.get(container).cloned().unwrap_or_default(),
+            ports: self.ports.published(container),
+        };
+        Status {
+            pid: std::process::id(),
+            networks: self.topology.networks(),
+            containers: containers.into_iter().map(describe).collect(),
+            connections: self.ports.connections(),
+            dns_queries: self.names.queries(),
+        }
+    }
+}
+
+fn check(attach: &Attach) -> Result<(), Failure> {
+    check_name("container", &attach.container)?;
+    for name in attach.hostname.iter().chain(attach.networks.iter().flat_map(|place| &place.aliases)) {
+        check_name("alias", name)?;
+    }
+    if attach.networks.is_empty() && !attach.ports.is_empty() {
+        let reason = format!("container `{}` publishes ports and is on no network", attach.container);
+        return Err(Failure::Invalid { reason });
+    }
+    match attach.ports.iter().find(|port| port.target == 0) {
+        Some(_) => {
+            Err(Failure::Invalid { reason: format!("container `{}` has no port 0", attach.container) })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), Failure> {
+    if (1..=NAME_LIMIT).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Failure::Invalid { reason: format!("{what} name `{name}` has {} bytes", name.len()) })
+}
+
+/// The container's names on each of its networks: its own, its host name, and the aliases it has there.
+fn places(attach: &Attach, interfaces: &[Interface]) -> Vec<Place> {
+    let own = || std::iter::once(&attach.container).chain(&attach.hostname);
+    let place = |interface: &Interface| {
+        let memberships = attach.networks.iter().filter(|place| place.network == interface.network);
+        let names = own().chain(memberships.flat_map(|place| &place.aliases)).cloned().collect();
+        Place { network: interface.network.clone(), address: interface.address, names }
+    };
+    interfaces.iter().map(place).collect()
+}

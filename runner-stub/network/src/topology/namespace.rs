@@ -1,0 +1,48 @@
+//! Network namespaces: making or joining the project's, and working inside a container's.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Puts the calling thread, and those it starts, into a new network namespace or into that of `join`.
+pub(crate) fn enter(join: Option<u32>) -> io::Result<()> {
+    match join {
+        None => unshare(CloneFlags::CLONE_NEWNET)?,
+        Some(pid) => setns(File::open(format!("/proc/{pid}/ns/net"))?, CloneFlags::CLONE_NEWNET)?,
+    }
+    Ok(())
+}
+
+/// The calling thread's network namespace.
+pub(crate) fn current() -> io::Result<File> {
+    File::open("/proc/thread-self/ns/net")
+}
+
+/// Runs `action` on a thread of its own inside `namespace`. The thread ends afterwards: it could not come back, because
+/// nobody in a user namespace may enter the host's network namespace.
+pub(crate) fn inside<T: Send>(
+    namespace: BorrowedFd<'_>,
+    action: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("container".into()).spawn_scoped(scope, move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            action()
+        })?;
+        worker
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread in the container's namespace panicked")))
+    })
+}
+
+/// Writes a setting below `/proc/sys/net` of the calling thread's namespace. No error where the kernel does not have
+/// it (IPv6 left out, for one).
+pub(crate) fn set(name: &str, value: &str) -> io::Result<()> {
+    match std::fs::write(format!("/proc/sys/net/{name}"), value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

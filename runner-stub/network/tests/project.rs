@@ -1,0 +1,379 @@
+//! The network process with real namespaces: names, isolation, published ports, and its own sudden death.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests: they fail the test and talk to it"
+)]
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use domain::base::iana::{Rcode, Rtype};
+use domain::base::{Message, MessageBuilder, Name};
+use dpack_network::{Client, ClientError, Failure, Port, Protocol};
+use support::roles::{from_hex, noise_sum, send_noise, take_all, to_hex};
+use support::{Project, descriptors, published, tcp, wait_until};
+
+/// Not a test: what the others start inside namespaces.
+#[test]
+fn role() {
+    support::roles::play();
+}
+
+#[test]
+fn services_reach_each_other_by_name_on_shared_networks_only() {
+    let (project, mut client) = Project::start(&["front", "back"]);
+    let web = project.container("shop-web-1");
+    let app = project.container("shop-app-1");
+    let redis = project.container("shop-redis-1");
+    let at_web = web.attach(&mut client, &[("front", &["web"])], &[]);
+    let at_app = app.attach(&mut client, &[("front", &["app"]), ("back", &["app"])], &[]);
+    let at_redis = redis.attach(&mut client, &[("back", &["redis", "Cache"])], &[]);
+
+    // Interfaces in the order of the networks' names.
+    let names: Vec<_> =
+        at_app.interfaces.iter().map(|one| (one.name.as_str(), one.network.as_str())).collect();
+    assert_eq!(names, [("eth0", "back"), ("eth1", "front")]);
+    let (app_back, app_front) = (at_app.interfaces[0].address, at_app.interfaces[1].address);
+    let (web_address, redis_address) = (at_web.address().unwrap(), at_redis.address().unwrap());
+    let (_, links) = app.run(&["ip", "-o", "link"]);
+    for interface in &at_app.interfaces {
+        assert!(links.contains(&format!("{}@", interface.name)) && links.contains(&interface.mac), "{links}");
+    }
+    let (_, routes) = app.run(&["ip", "route"]);
+    assert!(
+        routes.starts_with(&format!("default via {} dev eth0", at_app.interfaces[0].gateway)),
+        "{routes}"
+    );
+
+    assert_eq!(web.resolve("app"), [app_front]);
+    assert_eq!(redis.resolve("app"), [app_back]);
+    assert_eq!(app.resolve("cache"), [redis_address]);
+    assert_eq!(app.resolve("shop-web-1"), [web_address]);
+    assert!(web.resolve("redis").is_empty());
+    assert!(web.resolve("example.org").is_empty());
+
+    let _service = redis.serve("exchange", "6379");
+    assert_eq!(app.ask("connect", &format!("{redis_address}:6379")), "connected");
+    assert_ne!(web.ask("connect", &format!("{redis_address}:6379")), "connected");
+
+    client.detach("shop-redis-1").unwrap();
+    assert!(app.resolve("redis").is_empty());
+    assert_ne!(app.ask("connect", &format!("{redis_address}:6379")), "connected");
+    client.detach("never there").unwrap();
+}
+
+#[test]
+fn a_container_reaches_nothing_of_the_namespace_but_its_dns() {
+    let (project, mut client) = Project::start(&["a", "b"]);
+    let one = project.container("one");
+    let other = project.container("other");
+    let at_one = one.attach(&mut client, &[("a", &[])], &[tcp(80)]);
+    let at_other = other.attach(&mut client, &[("b", &[])], &[]);
+    let (own, foreign) = (at_one.interfaces[0].gateway, at_other.interfaces[0].gateway);
+    let question = to_hex(&question("one", Rtype::A));
+
+    for role in ["ask-udp", "ask-tcp"] {
+        assert_ne!(one.ask(role, &format!("{own}:53 {question}")), "none");
+        assert_eq!(one.ask(role, &format!("{foreign}:53 {question}")), "none");
+    }
+    // A refusal is an answer too: of the own gateway, not of the other network's.
+    assert_eq!(one.ask("connect", &format!("{own}:1")), ErrorKind::ConnectionRefused.to_string());
+    for address in [foreign, at_other.address().unwrap()] {
+        let answer = one.ask("connect", &format!("{address}:1"));
+        assert!(
+            !["connected", &ErrorKind::ConnectionRefused.to_string()].contains(&answer.as_str()),
+            "{answer}"
+        );
+    }
+    // Nothing listens on the gateway besides; the published port is the device's.
+    assert_ne!(one.ask("connect", &format!("{own}:{}", published(&at_one).port())), "connected");
+    let (_, addresses) = one.run(&["ip", "addr", "show", "dev", "eth0"]);
+    assert!(
+        addresses.contains(&at_one.address().unwrap().to_string()) && !addresses.contains("inet6"),
+        "{addresses}"
+    );
+    assert_eq!(one.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]).1, "0\n");
+}
+
+#[test]
+fn dns_answers_by_udp_and_tcp() {
+    let (project, mut client) = Project::start(&["default"]);
+    let asker = project.container("asker");
+    let nameserver = asker.attach(&mut client, &[("default", &[])], &[]).nameserver.unwrap();
+    let web: Vec<_> = (1..=3).map(|number| project.container(&format!("web-{number}"))).collect();
+    let mut expected: Vec<Ipv4Addr> = web
+        .iter()
+        .map(|one| one.attach(&mut client, &[("default", &["web"])], &[]).address().unwrap())
+        .collect();
+    expected.sort();
+
+    assert_eq!(asker.resolve("web"), expected);
+    for role in ["ask-udp", "ask-tcp"] {
+        let ask = |name: &str, kind| {
+            let packet = to_hex(&question(name, kind));
+            Message::from_octets(from_hex(&asker.ask(role, &format!("{nameserver}:53 {packet}")))).unwrap()
+        };
+        let reply = ask("web", Rtype::A);
+        assert_eq!((reply.header().rcode(), reply.header_counts().ancount()), (Rcode::NOERROR, 3));
+        let reply = ask("web", Rtype::AAAA);
+        assert_eq!((reply.header().rcode(), reply.header_counts().ancount()), (Rcode::NOERROR, 0));
+        assert_eq!(ask("example.org", Rtype::A).header().rcode(), Rcode::NXDOMAIN);
+        // Rubbish, and the server lives on.
+        assert_eq!(asker.ask(role, &format!("{nameserver}:53 00ff00ff")), "none");
+    }
+    assert!(asker.run(&["getent", "hosts", &expected[0].to_string()]).1.contains("web-"));
+
+    client.detach("web-1").unwrap();
+    assert_eq!(asker.resolve("web").len(), 2);
+    assert!(client.status().unwrap().dns_queries >= 8);
+}
+
+#[test]
+fn a_published_port_gives_every_byte_right_both_ways() {
+    const LENGTH: u64 = 120 << 20;
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+
+    let mut stream = TcpStream::connect(published(&attached)).unwrap();
+    let sent = send_noise(&mut stream, LENGTH, 1).unwrap();
+    // The server answers only when it has seen the end.
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut told = [0; 41];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(told, *format!("{LENGTH:020} {sent:020}").as_bytes());
+    assert_eq!(take_all(&mut stream), (LENGTH, noise_sum(LENGTH, 2)));
+}
+
+#[test]
+fn a_thousand_connections_leave_nothing_behind() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+    raise_descriptor_limit();
+    let pid = project.network.pid();
+    one_exchange(published(&attached), 10);
+    wait_until("the first connection has ended", || client.status().unwrap().connections == 0);
+    let before = descriptors(pid);
+
+    let mut streams: Vec<TcpStream> =
+        (0..1000).map(|_| TcpStream::connect(published(&attached)).unwrap()).collect();
+    wait_until("all are connected", || client.status().unwrap().connections == 1000);
+    for (number, stream) in streams.iter_mut().enumerate() {
+        finish_exchange(stream, 1000 + number as u64);
+    }
+    drop(streams);
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+    // Some pipes are kept for later.
+    wait_until("descriptors are closed", || descriptors(pid) <= before + 32);
+}
+
+#[test]
+fn resets_and_refusals_are_passed_on() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80), tcp(81)]);
+    let _service = web.serve("reset", "80");
+
+    let mut stream = TcpStream::connect(published(&attached)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"x").unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+
+    // Nobody listens on 81: the device's side was accepted already, so it is a reset.
+    let mut stream = TcpStream::connect(attached.ports[1].addresses[0]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    wait_until("both have ended", || client.status().unwrap().connections == 0);
+}
+
+#[test]
+fn a_port_in_use_is_told_before_anything_starts() {
+    let (_project, mut client) = Project::start(&["default"]);
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let free = tcp(80);
+    let busy = Port { published: Some(taken.port()), ..tcp(81) };
+
+    let refused = client.publish("web", &[free.clone(), busy.clone()]).unwrap_err();
+    let ClientError::Refused(Failure::PortInUse { container, address, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((container.as_str(), *address), ("web", taken));
+    assert!(refused.to_string().contains(&format!("port {}/tcp", taken.port())), "{refused}");
+    assert_eq!(client.status().unwrap().containers, []);
+
+    // On all addresses it collides as well.
+    let everywhere = Port { host_ip: None, ..busy.clone() };
+    assert!(matches!(
+        client.publish("web", &[everywhere]),
+        Err(ClientError::Refused(Failure::PortInUse { .. }))
+    ));
+
+    drop(holder);
+    let open = client.publish("web", &[free, busy]).unwrap();
+    assert_eq!(open[1].addresses, [taken]);
+    client.detach("web").unwrap();
+    TcpListener::bind(taken).unwrap();
+}
+
+#[test]
+fn a_port_on_all_addresses_has_both_families() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let everywhere = Port { host_ip: None, ..tcp(80) };
+    let attached = web.attach(&mut client, &[("default", &[])], &[everywhere]);
+    let _service = web.serve("exchange", "80");
+    let addresses = &attached.ports[0].addresses;
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    assert_eq!(addresses[0].port(), addresses[1].port());
+    for host in ["127.0.0.1", "[::1]"] {
+        one_exchange(format!("{host}:{}", addresses[0].port()).parse().unwrap(), 5000);
+    }
+}
+
+#[test]
+fn a_restarted_container_keeps_address_and_listener() {
+    let (project, mut client) = Project::start(&["default"]);
+    // Connections wait for a container that is not there yet.
+    let opened = client.publish("web", &[tcp(80)]).unwrap();
+    let mut early = TcpStream::connect(opened[0].addresses[0]).unwrap();
+    let mut web = project.container("web");
+    let first_service = web.serve("exchange", "80");
+    let first = web.attach(&mut client, &[("default", &["web"])], &[tcp(80)]);
+    assert_eq!(first.ports, opened);
+    finish_exchange(&mut early, 77);
+
+    let mut broken = TcpStream::connect(published(&first)).unwrap();
+    wait_until("it is connected", || client.status().unwrap().connections == 1);
+    drop(first_service);
+    web.restart(&project);
+    let _service = web.serve("exchange", "80");
+    let second = web.attach(&mut client, &[("default", &["web"])], &[tcp(80)]);
+    assert_eq!(first, second);
+    broken.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // The old connection is over, one way or the other.
+    assert!(!matches!(broken.read(&mut [0]), Ok(1..)));
+    one_exchange(published(&second), 100_000);
+}
+
+#[test]
+fn after_a_kill_another_process_takes_over() {
+    let (mut project, mut client) = Project::start(&["default", "other"]);
+    let web = project.container("web");
+    let app = project.container("app");
+    let keep = Port { published: Some(free_port()), ..tcp(80) };
+    let at_web = web.attach(&mut client, &[("default", &["web"])], std::slice::from_ref(&keep));
+    let at_app = app.attach(&mut client, &[("default", &["app"])], &[]);
+    let _service = web.serve("exchange", "80");
+    let networks = client.status().unwrap().networks;
+
+    let mut client = project.replace_network_process();
+    client.configure(&support::configs(&["default", "other"])).unwrap();
+    assert_eq!(client.status().unwrap().networks, networks);
+    // A newcomer before the others are told again must not get their addresses.
+    let late = project.container("late");
+    let at_late = late.attach(&mut client, &[("default", &["late"])], &[]);
+    assert!(![at_web.address(), at_app.address()].contains(&at_late.address()));
+
+    assert_eq!(web.attach(&mut client, &[("default", &["web"])], std::slice::from_ref(&keep)), at_web);
+    assert_eq!(app.attach(&mut client, &[("default", &["app"])], &[]), at_app);
+    assert_eq!(app.resolve("web"), [at_web.address().unwrap()]);
+    one_exchange(published(&at_web), 1 << 20);
+
+    // Told twice, nothing changes, and connections go on.
+    let mut stream = TcpStream::connect(published(&at_web)).unwrap();
+    wait_until("it is connected", || client.status().unwrap().connections == 1);
+    assert_eq!(web.attach(&mut client, &[("default", &["web"])], &[keep]), at_web);
+    finish_exchange(&mut stream, 4242);
+}
+
+#[test]
+fn datagrams_find_their_way_back() {
+    let (project, mut client) = Project::start(&["default"]);
+    let dns = project.container("dns");
+    let port = Port { protocol: Protocol::Udp, ..tcp(53) };
+    let attached = dns.attach(&mut client, &[("default", &[])], &[port]);
+    let _service = dns.serve("udp-echo", "53");
+    let peers: Vec<UdpSocket> = (0..20).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    // Longer than a packet, so that fragments have to pass too.
+    let datagram = |number: usize| vec![u8::try_from(number).unwrap(); 9000 + number];
+    let receive = |number: usize| {
+        let mut reply = vec![0; 20_000];
+        let length = peers[number].recv(&mut reply).unwrap();
+        assert_eq!(reply[..length], datagram(number));
+    };
+    for (number, peer) in peers.iter().enumerate() {
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer.connect(published(&attached)).unwrap();
+        peer.send(&datagram(number)).unwrap();
+        receive(number);
+    }
+    // By the sessions that are there already, in another order.
+    for number in (0..peers.len()).rev() {
+        peers[number].send(&datagram(number)).unwrap();
+        receive(number);
+    }
+    assert_eq!(client.status().unwrap().connections, 20);
+    client.detach("dns").unwrap();
+    wait_until("sessions have ended", || client.status().unwrap().connections == 0);
+}
+
+#[test]
+fn networks_come_and_go() {
+    let (project, mut client) = Project::start(&["a", "b"]);
+    let one = project.container("one");
+    one.attach(&mut client, &[("b", &[])], &[]);
+    let keys = |client: &mut Client| -> Vec<String> {
+        client.status().unwrap().networks.into_iter().map(|network| network.key).collect()
+    };
+    client.configure(&support::configs(&["c"])).unwrap();
+    assert_eq!(keys(&mut client), ["b", "c"], "a goes, b is in use");
+    let unknown = client.attach(&one.request(&[("a", &[])], &[tcp(80)]), one.namespace());
+    assert!(matches!(unknown, Err(ClientError::Refused(Failure::UnknownNetwork { .. }))), "{unknown:?}");
+
+    let many: Vec<String> = (0..31).map(|number| format!("n{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let full = client.configure(&support::configs(&many));
+    assert!(matches!(full, Err(ClientError::Refused(Failure::NoSubnet { .. }))), "{full:?}");
+    client.shutdown().unwrap();
+    wait_until("the socket is gone", || !project.folder.path().join("network.sock").exists());
+}
+
+fn question(name: &str, kind: Rtype) -> Vec<u8> {
+    let mut builder = MessageBuilder::new_vec();
+    builder.header_mut().set_rd(true);
+    let mut question = builder.question();
+    question.push((name.parse::<Name<Vec<u8>>>().unwrap(), kind)).unwrap();
+    question.finish()
+}
+
+fn one_exchange(address: SocketAddr, length: u64) {
+    finish_exchange(&mut TcpStream::connect(address).unwrap(), length);
+}
+
+fn finish_exchange(stream: &mut TcpStream, length: u64) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let sent = send_noise(stream, length, length).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut told = [0; 41];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(told, *format!("{length:020} {sent:020}").as_bytes());
+    assert_eq!(take_all(stream), (length, noise_sum(length, 2)));
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}

@@ -1,0 +1,241 @@
+//! A project in a user namespace of its own, as the runner makes one, for an ordinary user as for root.
+//!
+//! Processes in it are this test program again ([`run_role`]) or small programs of the system, entered by nsenter(1).
+
+pub(crate) mod roles;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use dpack_network::{Attach, Attached, Client, Membership, Namespace, NetworkConfig, Port, Protocol};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A child that ends with its owner.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct Project {
+    pub(crate) folder: tempfile::TempDir,
+    /// Holds the user namespace.
+    user: Process,
+    /// Holds the network namespace, as a shim does.
+    pub(crate) shim: Option<Process>,
+    pub(crate) network: Process,
+}
+
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) process: Process,
+    resolv_conf: PathBuf,
+}
+
+impl Project {
+    pub(crate) fn start(networks: &[&str]) -> (Project, Client) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("unshare");
+        let user = announced(command.args([
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            "echo up; exec sleep infinity",
+        ]));
+        let network = network_process(user.pid(), &socket(folder.path()), None);
+        let mut project = Project { folder, user, shim: None, network };
+        let mut client = project.client();
+        client.configure(&configs(networks)).unwrap();
+        let namespace = client.network_namespace().unwrap();
+        project.shim = Some(enter(project.user.pid(), &File::from(namespace)));
+        (project, client)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect_within(&socket(self.folder.path()), START_LIMIT).unwrap()
+    }
+
+    /// Kills the network process without warning and starts another one, which joins the shim's namespace.
+    pub(crate) fn replace_network_process(&mut self) -> Client {
+        let shim = self.shim.as_ref().unwrap().pid();
+        self.network.0.kill().unwrap();
+        self.network.0.wait().unwrap();
+        self.network = network_process(self.user.pid(), &socket(self.folder.path()), Some(shim));
+        self.client()
+    }
+
+    /// A container: a network namespace, and a mount namespace with a resolv.conf.
+    pub(crate) fn container(&self, name: &str) -> Container {
+        let resolv_conf = self.folder.path().join(format!("{name}.resolv.conf"));
+        std::fs::write(&resolv_conf, "").unwrap();
+        let script = "mount --bind \"$0\" /etc/resolv.conf && echo up && exec sleep infinity";
+        let mut command = user_command(self.user.pid());
+        command.args(["unshare", "--net", "--mount", "sh", "-c", script]).arg(&resolv_conf);
+        let process = announced(&mut command);
+        Container { name: name.to_owned(), process, resolv_conf }
+    }
+}
+
+impl Container {
+    pub(crate) fn attach(&self, client: &mut Client, places: &[(&str, &[&str])], ports: &[Port]) -> Attached {
+        let attached = client.attach(&self.request(places, ports), self.namespace()).unwrap();
+        if let Some(nameserver) = attached.nameserver {
+            std::fs::write(&self.resolv_conf, format!("nameserver {nameserver}\noptions timeout:2\n"))
+                .unwrap();
+        }
+        attached
+    }
+
+    pub(crate) fn request(&self, places: &[(&str, &[&str])], ports: &[Port]) -> Attach {
+        let membership = |(network, aliases): &(&str, &[&str])| Membership {
+            network: (*network).to_owned(),
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+        };
+        Attach {
+            container: self.name.clone(),
+            hostname: None,
+            networks: places.iter().map(membership).collect(),
+            ports: ports.to_vec(),
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> Namespace<'static> {
+        Namespace::Process(self.process.pid())
+    }
+
+    /// A command inside the container.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        let target = self.process.pid().to_string();
+        command.args(["--user", "--preserve-credentials", "--net", "--mount", "--target", &target]);
+        command.arg(program);
+        command
+    }
+
+    /// Standard output of a command inside the container, and whether it succeeded.
+    pub(crate) fn run(&self, words: &[&str]) -> (bool, String) {
+        let output = self.command(words[0]).args(&words[1..]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    }
+
+    /// What the resolver of the C library says of a name.
+    pub(crate) fn resolve(&self, name: &str) -> Vec<Ipv4Addr> {
+        let (_, text) = self.run(&["getent", "ahostsv4", name]);
+        let mut addresses: Vec<Ipv4Addr> =
+            text.lines().filter_map(|line| line.split_ascii_whitespace().next()?.parse().ok()).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Starts a role of this test program inside and waits until it is up.
+    pub(crate) fn serve(&self, role: &str, argument: &str) -> Process {
+        announced(&mut role_command(self.command(test_program()), role, argument))
+    }
+
+    /// Runs a role of this test program inside; its output.
+    pub(crate) fn ask(&self, role: &str, argument: &str) -> String {
+        let output = role_command(self.command(test_program()), role, argument).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let reply = text.lines().find_map(|line| line.strip_prefix("reply "));
+        reply.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
+    }
+
+    /// The last run's process ends, a new one has a new network namespace.
+    pub(crate) fn restart(&mut self, project: &Project) {
+        *self = project.container(&self.name.clone());
+    }
+}
+
+pub(crate) fn configs(networks: &[&str]) -> Vec<NetworkConfig> {
+    networks.iter().map(|key| NetworkConfig { key: (*key).to_owned(), internal: false }).collect()
+}
+
+pub(crate) fn tcp(target: u16) -> Port {
+    Port { target, published: None, host_ip: Some(Ipv4Addr::LOCALHOST.into()), protocol: Protocol::Tcp }
+}
+
+/// The first address of the first published port.
+pub(crate) fn published(attached: &Attached) -> SocketAddr {
+    attached.ports[0].addresses[0]
+}
+
+pub(crate) fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + START_LIMIT;
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("network.sock")
+}
+
+fn network_process(user: u32, socket: &Path, join: Option<u32>) -> Process {
+    let mut command = user_command(user);
+    command.arg(test_program());
+    let join = join.map_or(String::new(), |pid| pid.to_string());
+    announced(&mut role_command(command, "network", &format!("{} {join}", socket.display())))
+}
+
+/// A command in the user namespace, otherwise where the test is.
+fn user_command(user: u32) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--user", "--preserve-credentials", "--target", &user.to_string()]);
+    command
+}
+
+fn enter(user: u32, namespace: &File) -> Process {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+    let mut command = user_command(user);
+    command.arg(format!("--net={path}")).args(["sh", "-c", "echo up; exec sleep infinity"]);
+    announced(&mut command)
+}
+
+fn test_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+fn role_command(mut command: Command, role: &str, argument: &str) -> Command {
+    command.args(["role", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env("DPACK_TEST_ROLE", role).env("DPACK_TEST_ARGUMENT", argument);
+    command
+}
+
+/// Starts a command and waits until it has printed a line that says `up`.
+fn announced(command: &mut Command) -> Process {
+    let mut process = Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut output = BufReader::new(process.0.stdout.take().unwrap());
+    let mut text = String::new();
+    loop {
+        let start = text.len();
+        assert!(output.read_line(&mut text).unwrap() > 0, "{command:?} ended early: {text}");
+        if text[start..].trim_end().ends_with("up") {
+            break;
+        }
+    }
+    std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+    process
+}

@@ -1,0 +1,187 @@
+//! What this test program does when it is started again inside a namespace.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use dpack_network::{ServeOptions, serve};
+
+/// How long an unanswered question is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Plays the role that the environment asks for; returns when none is.
+pub(crate) fn play() {
+    let Ok(role) = std::env::var("DPACK_TEST_ROLE") else { return };
+    let argument = std::env::var("DPACK_TEST_ARGUMENT").unwrap();
+    match role.as_str() {
+        "network" => network(&argument),
+        "exchange" => exchange(&argument),
+        "udp-echo" => udp_echo(&argument),
+        "reset" => reset(&argument),
+        "ask-udp" => ask_udp(&argument),
+        "ask-tcp" => ask_tcp(&argument),
+        "connect" => connect(&argument),
+        other => panic!("no role {other}"),
+    }
+    std::process::exit(0);
+}
+
+fn network(argument: &str) {
+    let (socket, join) = argument.split_once(' ').unwrap();
+    let ready = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        if reader.read_exact(&mut byte).is_ok() {
+            std::fs::File::from(ready).write_all(b"\nup\n").unwrap();
+        }
+    });
+    let options = ServeOptions { socket: socket.into(), join: join.parse().ok(), ready: Some(writer.into()) };
+    serve(options).unwrap();
+}
+
+/// Takes everything until the client closes its side, then tells its sum and sends as much of its own.
+fn exchange(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    for stream in listener.incoming() {
+        std::thread::spawn(move || {
+            let mut stream = stream.unwrap();
+            let (length, sum) = take_all(&mut stream);
+            let _ = write!(stream, "{length:020} {sum:020}");
+            let _ = send_noise(&mut stream, length, 2);
+        });
+    }
+}
+
+pub(crate) fn take_all(stream: &mut impl Read) -> (u64, u64) {
+    let mut sum = Sum::default();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return (sum.length, sum.value),
+            Ok(length) => sum.add(&buffer[..length]),
+        }
+    }
+}
+
+/// Sends `length` bytes that depend on `seed`; tells their sum.
+pub(crate) fn send_noise(stream: &mut impl Write, length: u64, seed: u64) -> std::io::Result<u64> {
+    let mut sum = Sum::default();
+    let mut noise = Noise(seed);
+    let mut left = length;
+    // A size that does not divide anything.
+    let mut block = vec![0; 61_441];
+    while left > 0 {
+        let size = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        noise.fill(&mut block[..size]);
+        stream.write_all(&block[..size])?;
+        sum.add(&block[..size]);
+        left -= size as u64;
+    }
+    Ok(sum.value)
+}
+
+pub(crate) fn noise_sum(length: u64, seed: u64) -> u64 {
+    send_noise(&mut std::io::sink(), length, seed).unwrap()
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn fill(&mut self, block: &mut [u8]) {
+        for chunk in block.chunks_mut(8) {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let word = (self.0 ^ (self.0 >> 29)).to_le_bytes();
+            let length = chunk.len();
+            chunk.copy_from_slice(&word[..length]);
+        }
+    }
+}
+
+/// Depends on every byte and on their order, not on how they were cut into pieces.
+#[derive(Default)]
+struct Sum {
+    length: u64,
+    value: u64,
+}
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.value = self.value.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(*byte);
+        }
+        self.length += bytes.len() as u64;
+    }
+}
+
+fn udp_echo(port: &str) {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    let mut buffer = [0; 65_536];
+    loop {
+        let (length, peer) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&buffer[..length], peer).unwrap();
+    }
+}
+
+/// Answers every connection's first byte with a reset.
+fn reset(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// `address:port hex` -> the answer in hexadecimal, or `none`.
+fn ask_udp(argument: &str) {
+    let (address, packet) = argument.split_once(' ').unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reply = [0; 65_536];
+    let asked = socket
+        .connect(address)
+        .and_then(|()| socket.send(&from_hex(packet)))
+        .and_then(|_| socket.recv(&mut reply));
+    match asked {
+        Ok(length) => println!("\nreply {}", to_hex(&reply[..length])),
+        Err(_) => println!("\nreply none"),
+    }
+}
+
+fn ask_tcp(argument: &str) {
+    let (address, packet) = argument.split_once(' ').unwrap();
+    let asked = || -> std::io::Result<Vec<u8>> {
+        let address: SocketAddr = address.parse().unwrap();
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let packet = from_hex(packet);
+        stream.write_all(&u16::try_from(packet.len()).unwrap().to_be_bytes())?;
+        stream.write_all(&packet)?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut reply)?;
+        stream.shutdown(Shutdown::Both)?;
+        Ok(reply)
+    };
+    println!("\nreply {}", asked().map_or("none".into(), |reply| to_hex(&reply)));
+}
+
+/// Whether a TCP connection comes about.
+fn connect(address: &str) {
+    let result = TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE);
+    println!("\nreply {}", result.map_or_else(|error| error.kind().to_string(), |_| "connected".into()));
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
