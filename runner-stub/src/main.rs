@@ -1,2 +1,43 @@
-//! placeholder
-fn main() {}
+//! The runner: one static program with several roles.
+//!
+//! | `argv[0]` | role |
+//! |---|---|
+//! | `dpack-supervisor` | owns a running project ([`supervisor`]) |
+//! | `dpack-network` | bridges, names, published ports (`dpack_network`) |
+//! | `dpack-run` | makes a one-off container and waits for it ([`command_line`]) |
+//! | `dpack-shim`, `dpack-exec` | parent of one container's PID 1; joins a container (`dpack_sandbox`) |
+//! | anything else | the command line ([`command_line`]) |
+//!
+//! Namespaces, credentials and `fork` belong to a process with one thread: the role is decided before anything else.
+
+#![forbid(unsafe_code)]
+
+mod command_line;
+mod container;
+mod failure;
+mod files;
+mod logs;
+mod paths;
+mod payload;
+mod plan;
+mod project;
+mod protocol;
+mod supervisor;
+mod time;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dpack_sandbox::role::dispatch();
+    let role = std::env::args().next().unwrap_or_default();
+    let outcome = match role.as_str() {
+        supervisor::ROLE => supervisor::main(),
+        supervisor::NETWORK_ROLE => supervisor::network_main(),
+        command_line::RUN_ROLE => return command_line::run_main(),
+        _ => return command_line::main(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => command_line::fail(&error),
+    }
+}

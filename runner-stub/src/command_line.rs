@@ -1,0 +1,67 @@
+//! The command line: clap types become [`settings::Settings`], one module for each verb asks the supervisor or reads the
+//! disk, and prints.
+
+mod args;
+mod client;
+mod commands;
+mod log_printer;
+mod output;
+mod progress;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use settings::Settings;
+
+use crate::failure::Failure;
+
+pub(crate) use commands::run::{ROLE as RUN_ROLE, main as run_main};
+
+/// Runs what was typed.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help goes to standard output with status 0, mistakes to standard error with status 2.
+        Err(error) => error.exit(),
+    };
+    match dispatch(arguments) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Reports an error and gives its exit status.
+pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
+    let failure = Failure::of(error);
+    output::report(&failure);
+    ExitCode::from(failure.exit_status())
+}
+
+/// Exit status of a command that did what it should.
+const SUCCESS: u8 = 0;
+
+fn dispatch(arguments: Arguments) -> Result<u8> {
+    let settings = || Settings::resolve(&arguments.global);
+    match arguments.command {
+        Command::Up(ref up) => commands::up::run(&settings()?, up),
+        Command::Down(ref down) => commands::lifecycle::down(&settings()?, down),
+        Command::Ps(ref ps) => commands::ps::run(&settings()?, ps),
+        Command::Logs(ref logs) => commands::logs::run(&settings()?, logs),
+        Command::Exec(ref exec) => commands::exec::run(&settings()?, exec),
+        Command::Run(ref run) => commands::run::run(&settings()?, run),
+        Command::Stop(ref stop) => commands::lifecycle::stop(&settings()?, stop),
+        Command::Start(ref start) => commands::lifecycle::start(&settings()?, start),
+        Command::Restart(ref restart) => commands::lifecycle::restart(&settings()?, restart),
+        Command::Kill(ref kill) => commands::lifecycle::kill(&settings()?, kill),
+        Command::Images(ref images) => commands::images::run(&settings()?, images),
+        Command::Config(ref config) => commands::config::run(&settings()?, config),
+        Command::Inspect(format) => commands::inspect::run(format),
+        Command::Doctor(format) => commands::doctor::run(&arguments.global, format),
+        Command::Verify(format) => commands::verify::run(format),
+        Command::Version(ref version) => commands::version::run(version),
+    }
+}

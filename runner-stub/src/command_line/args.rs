@@ -1,0 +1,322 @@
+//! What can be typed: clap types only. The names, short forms and meanings are Docker Compose's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs the Compose application inside this file. Nothing has to be installed.
+#[derive(Debug, Parser)]
+#[command(
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Examples:\n  up -d              start the application in the background\n  ps                 what runs, and on which ports\n  logs -f web        follow one service\n  exec web sh        a shell in a running container\n  doctor             will it run on this device?\n  down               stop and remove the containers; volumes stay"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags before or after any command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Project name: run a second copy of the application under another name
+    #[arg(short = 'p', long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub(crate) project_name: Option<String>,
+    /// File of variables, instead of `.env` beside this file; can be given several times
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Where layers, volumes and logs are kept
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Refused: profiles are chosen when the executable is built
+    #[arg(long, global = true, value_name = "NAME", hide = true)]
+    pub(crate) profile: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create and start the application
+    Up(Up),
+    /// Stop and remove containers and networks
+    Down(Down),
+    /// List containers
+    Ps(Ps),
+    /// Show the output of containers
+    Logs(Logs),
+    /// Run a command in a running container
+    Exec(Exec),
+    /// Run a command in a new container of a service
+    Run(Run),
+    /// Stop containers without removing them
+    Stop(Stop),
+    /// Start stopped containers
+    Start(Services),
+    /// Restart containers
+    Restart(Restart),
+    /// Send a signal to containers
+    Kill(Kill),
+    /// List the images of the application
+    Images(Images),
+    /// Print the project with every variable filled in
+    Config(Config),
+    /// Show what is inside this file: platforms, services, images, layers
+    Inspect(Format),
+    /// Check whether this device can run the application
+    Doctor(Format),
+    /// Check every byte of this file against its digests
+    Verify(Format),
+    /// Print the version
+    Version(Version),
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Seconds between the stop signal and SIGKILL, when stopping or replacing a container
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Prefixes without colour
+    #[arg(long)]
+    pub(crate) no_color: bool,
+    /// No prefixes
+    #[arg(long)]
+    pub(crate) no_log_prefix: bool,
+    /// Services to start, with what they depend on; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `down`
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Remove the volumes too
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+}
+
+/// `ps`
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Stopped containers too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Container IDs only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Services to list; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on as long as a container runs
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Number of lines from the end of each log, or `all`
+    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    pub(crate) tail: String,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// No prefixes
+    #[arg(long)]
+    pub(crate) no_log_prefix: bool,
+    /// Prefixes without colour
+    #[arg(long)]
+    pub(crate) no_color: bool,
+    /// Services to show; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `exec`
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Set a variable; `KEY` alone takes it from here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Which container of the service
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) index: u32,
+    /// No terminal
+    #[arg(short = 'T', long)]
+    pub(crate) no_tty: bool,
+    /// Terminal: the default when standard input and output are one
+    #[arg(short, long, hide = true)]
+    pub(crate) tty: bool,
+    /// Standard input: always connected
+    #[arg(short, long, hide = true)]
+    pub(crate) interactive: bool,
+    /// User name or number, with `:group`
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Service whose container to enter
+    pub(crate) service: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Run in the background and print the container's name
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Remove the container when it exits
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Set a variable; `KEY` alone takes it from here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Do not start what the service depends on
+    #[arg(long)]
+    pub(crate) no_deps: bool,
+    /// No terminal
+    #[arg(short = 'T', long = "no-TTY", alias = "no-tty")]
+    pub(crate) no_tty: bool,
+    /// Terminal: the default when standard input and output are one
+    #[arg(short, long, hide = true)]
+    pub(crate) tty: bool,
+    /// Standard input: always connected
+    #[arg(short, long, hide = true)]
+    pub(crate) interactive: bool,
+    /// User name or number, with `:group`
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Service to take image and settings from
+    pub(crate) service: String,
+    /// Command and its arguments; the service's own when absent
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// `stop`
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `start`
+#[derive(Debug, Args)]
+pub(crate) struct Services {
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `restart`
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `kill`
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// Signal name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
+    pub(crate) signal: String,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `images`
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// Image digests only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Names of the services only
+    #[arg(long)]
+    pub(crate) services: bool,
+    /// Images only
+    #[arg(long)]
+    pub(crate) images: bool,
+    /// Names of the volumes only
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Variables of the application, their values and where each comes from
+    #[arg(long)]
+    pub(crate) environment: bool,
+    /// Check only, print nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `version`
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Version number only
+    #[arg(long)]
+    pub(crate) short: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Format {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: OutputFormat,
+}
+
+impl Format {
+    /// JSON was asked for.
+    pub(crate) fn json(self) -> bool {
+        self.format == OutputFormat::Json
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Columns for people
+    #[default]
+    Table,
+    /// JSON for programs
+    Json,
+}

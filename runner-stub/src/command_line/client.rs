@@ -1,0 +1,204 @@
+//! The command line's side of the supervisor's socket: finds the supervisor, or starts one.
+//!
+//! Two `up` at the same time: both may start a supervisor; one gets the lock, the other says so and leaves, and its
+//! client connects to the first.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use dpack_sandbox::idmap::IdMap;
+use dpack_sandbox::role::Spawn;
+
+use super::settings::Settings;
+use crate::container::{Container, State};
+use crate::failure::{Context as _, Failure};
+use crate::protocol::{self, Done, Envelope, Event, Request};
+use crate::supervisor::{self, Commission, Ready};
+
+/// How long a supervisor may take to be ready, and one that leaves to be gone. A machine that just booted is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks the supervisor and waits for the result; `show` sees every event before the last.
+pub(crate) fn request(settings: &Settings, request: &Request, show: &mut dyn FnMut(&Event)) -> Result<Done> {
+    connect(settings, request, show).map(|(done, _)| done)
+}
+
+/// Like [`request()`]; the connection that comes back keeps the supervisor from leaving.
+pub(crate) fn connect(
+    settings: &Settings,
+    request: &Request,
+    show: &mut dyn FnMut(&Event),
+) -> Result<(Done, UnixStream)> {
+    let envelope = Envelope {
+        version: protocol::VERSION,
+        build: settings.executable.build(),
+        request: serde_json::to_value(request).context("failed to encode a request")?,
+    };
+    let line = protocol::encode(&envelope).context("failed to encode a request")?;
+    settings.paths.make_runtime(&settings.project, settings.uid)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stream = match UnixStream::connect(settings.project.socket()) {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                start(settings)?;
+                expect_time(deadline)?;
+                continue;
+            }
+            Err(error) => return Err(error).context("failed to reach the supervisor"),
+        };
+        match converse(&stream, &line, show)? {
+            Answer::Done(done) => return Ok((done, stream)),
+            Answer::Failed(failure) => return Err(failure.into()),
+            // It was leaving when we came, or leaves to make room for our build.
+            Answer::Gone => expect_time(deadline)?,
+            Answer::Lost => {
+                return Err(Failure::environment("the supervisor ended before it was done")
+                    .hint(format!(
+                        "its last words are in {}; containers go on",
+                        settings.project.supervisor_log().display()
+                    ))
+                    .into());
+            }
+        }
+    }
+}
+
+fn expect_time(deadline: Instant) -> Result<()> {
+    if Instant::now() >= deadline {
+        bail!("the supervisor does not answer");
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    Ok(())
+}
+
+enum Answer {
+    Done(Done),
+    Failed(Failure),
+    Gone,
+    Lost,
+}
+
+fn converse(stream: &UnixStream, line: &[u8], show: &mut dyn FnMut(&Event)) -> Result<Answer> {
+    if (&mut &*stream).write_all(line).is_err() {
+        return Ok(Answer::Gone);
+    }
+    let mut reader = BufReader::new(stream);
+    let (mut answer, mut heard) = (Vec::new(), false);
+    loop {
+        answer.clear();
+        let read = (&mut reader).take(protocol::LONGEST as u64).read_until(b'\n', &mut answer);
+        if !answer.ends_with(b"\n") {
+            let gone = !heard
+                && read
+                    .as_ref()
+                    .map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |count| *count == 0);
+            return Ok(if gone { Answer::Gone } else { Answer::Lost });
+        }
+        heard = true;
+        match serde_json::from_slice(&answer).context("the supervisor's answer makes no sense")? {
+            Event::Done(done) => return Ok(Answer::Done(done)),
+            Event::Failed(failure) => return Ok(Answer::Failed(failure)),
+            Event::Superseded => return Ok(Answer::Gone),
+            event => show(&event),
+        }
+    }
+}
+
+/// The user namespace of a project: a live one, or what a new one is made of.
+pub(crate) enum Namespace {
+    /// That of this process.
+    Join(i32),
+    /// A new one.
+    New(IdMap),
+}
+
+impl Namespace {
+    /// Finds a live shim of the project.
+    pub(crate) fn find(settings: &Settings) -> Result<Self> {
+        let containers = Container::list(&settings.project)?;
+        let shim = containers.iter().find_map(|container| match container.state {
+            State::Running { shim, .. } => Some(shim),
+            _ => None,
+        });
+        Ok(shim.map_or_else(|| Self::New(IdMap::detect()), Self::Join))
+    }
+
+    /// `full` or `single`. A joined namespace is what its own map says.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::New(map) => map.kind().to_owned(),
+            Self::Join(pid) => {
+                let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+                let ids: u64 =
+                    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
+                if ids > 1 { "full" } else { "single" }.to_owned()
+            }
+        }
+    }
+
+    /// Puts a role into it.
+    pub(crate) fn apply<'a>(&'a self, spawn: Spawn<'a>) -> Spawn<'a> {
+        match self {
+            Self::Join(pid) => spawn.join_user_namespace(*pid),
+            Self::New(map) => spawn.new_user_namespace(map),
+        }
+    }
+}
+
+/// Starts a supervisor and waits until it can be asked, or until it turns out that another one is there.
+fn start(settings: &Settings) -> Result<()> {
+    let folder = &settings.project.folder;
+    fs::create_dir_all(folder)
+        .with_context(|| format!("failed to create the data folder `{}`", folder.display()))
+        .environment()?;
+    let namespace = Namespace::find(settings)?;
+    let commission = Commission {
+        paths: settings.paths.clone(),
+        project: settings.name.clone(),
+        id_map: namespace.kind(),
+        new_namespace: matches!(namespace, Namespace::New(_)),
+    };
+    let log = open_log(settings)?;
+    let (ready, theirs) = std::io::pipe().context("failed to create a pipe")?;
+    let commission = serde_json::to_string(&commission).context("failed to encode a commission")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let spawn = Spawn::new(supervisor::ROLE)
+        .arg(commission)
+        .clear_env()
+        .env("PATH", path)
+        .fd(supervisor::READY, theirs.as_fd())
+        .fd(supervisor::PAYLOAD, settings.executable.descriptor())
+        .program_length(settings.executable.program_length())
+        .detached(log.as_fd());
+    namespace.apply(spawn).spawn().environment()?;
+    drop(theirs);
+    let mut text = String::new();
+    BufReader::new(ready).read_line(&mut text).context("failed to hear from the supervisor")?;
+    match serde_json::from_str(&text) {
+        Ok(Ready::Listening | Ready::Another) => Ok(()),
+        Ok(Ready::Failed(failure)) => Err(failure.into()),
+        Err(_) => Err(Failure::environment("the supervisor ended before it was ready")
+            .hint(format!("see {}", settings.project.supervisor_log().display()))
+            .into()),
+    }
+}
+
+/// The supervisor's log, emptied when it has grown large: it is no place where anything needs to be kept.
+fn open_log(settings: &Settings) -> Result<File> {
+    let path = settings.project.supervisor_log();
+    let large = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 1 << 20);
+    if large {
+        let _ = fs::remove_file(&path);
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("failed to open `{}`", path.display()))
+        .environment()
+}

@@ -1,0 +1,55 @@
+//! `config`: the project with every variable filled in, as `docker compose config` prints it.
+
+use anyhow::Result;
+use dpack_compose::Source;
+
+use super::super::SUCCESS;
+use super::super::args::Config;
+use super::super::output::{self, Table};
+use super::super::settings::Settings;
+
+/// `config`
+pub(crate) fn run(settings: &Settings, arguments: &Config) -> Result<u8> {
+    let resolved = settings.resolved()?;
+    for warning in &resolved.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let project = &resolved.project;
+    let lines =
+        |lines: Vec<&str>| output::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    if arguments.quiet {
+        return Ok(SUCCESS);
+    }
+    if arguments.services {
+        lines(project.services.keys().map(String::as_str).collect());
+    } else if arguments.volumes {
+        lines(project.volumes.keys().map(String::as_str).collect());
+    } else if arguments.images {
+        lines(project.services.values().map(|service| service.image.as_str()).collect());
+    } else if arguments.environment && arguments.format.json() {
+        output::print_json(&resolved.variables)?;
+    } else if arguments.environment {
+        let mut table = Table::new(&["VARIABLE", "VALUE", "SOURCE"]);
+        for (name, variable) in &resolved.variables {
+            let (value, source) = match variable {
+                None => (String::new(), "not set".to_owned()),
+                Some(variable) => (variable.value.clone(), source(&variable.source)),
+            };
+            table.row([name.clone(), value, source]);
+        }
+        output::print(&table.to_string());
+    } else if arguments.format.json() {
+        output::print_json(&resolved.to_json())?;
+    } else {
+        output::print(&resolved.to_yaml());
+    }
+    Ok(SUCCESS)
+}
+
+fn source(source: &Source) -> String {
+    match source {
+        Source::Process => "environment".to_owned(),
+        Source::File(file) => file.clone(),
+        Source::Embedded(file) => format!("{file} (embedded)"),
+    }
+}

@@ -1,0 +1,112 @@
+//! `exec`: joins a running container. Needs no supervisor, and no thread may exist when the namespaces are entered.
+
+use std::io::IsTerminal as _;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use dpack_bundle::users::{self, UserDatabase};
+use dpack_sandbox::exec::{self, ExecOptions, User};
+
+use super::super::SUCCESS;
+use super::super::args::Exec;
+use super::super::settings::Settings;
+use crate::container::{Container, State};
+use crate::failure::{Context as _, Failure};
+use crate::plan;
+use crate::supervisor::sandbox_failure;
+
+/// Largest `/etc/passwd` that is read from a container.
+const LARGEST_DATABASE: u64 = 4 << 20;
+
+/// `exec`
+pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
+    let container = find(settings, arguments)?;
+    let folder = settings.project.container(&container.identity.name);
+    if arguments.detach {
+        return detach(settings, arguments);
+    }
+    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut env = variables(&arguments.env);
+    let user = match &arguments.user {
+        Some(user) => {
+            let read = |path| -> Result<String> {
+                let bytes = exec::read_file(&folder, path, LARGEST_DATABASE).map_err(sandbox_failure)?;
+                Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+            };
+            let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
+            let resolved = users::resolve(user, UserDatabase { passwd: &passwd, group: &group })
+                .map_err(|error| Failure::usage(error.to_string()))?;
+            env.insert(0, format!("HOME={}", resolved.home));
+            Some(User { uid: resolved.uid, gid: resolved.gid, additional_gids: resolved.groups })
+        }
+        None => None,
+    };
+    if tty {
+        env.insert(0, "TERM=xterm".to_owned());
+    }
+    let options = ExecOptions {
+        container_dir: &folder,
+        args: arguments.command.clone(),
+        env,
+        cwd: arguments.workdir.clone(),
+        user,
+        tty,
+        stdin: true,
+    };
+    match exec::run(&options) {
+        Ok(never) => match never {},
+        Err(error) => Err(sandbox_failure(error)),
+    }
+}
+
+fn find(settings: &Settings, arguments: &Exec) -> Result<Container> {
+    let service = &arguments.service;
+    let containers = Container::list(&settings.project)?;
+    let found = containers.into_iter().find(|container| {
+        let identity = &container.identity;
+        !identity.one_off && identity.service == *service && identity.number == arguments.index
+    });
+    let Some(container) = found else {
+        plan::check_services(&settings.known()?, std::slice::from_ref(service))?;
+        return Err(Failure::usage(format!("service `{service}` has no container {}", arguments.index))
+            .hint("create it with: up -d")
+            .into());
+    };
+    match container.state {
+        State::Running { .. } => Ok(container),
+        state => Err(Failure::usage(format!("service `{service}` is not running but {}", state.word()))
+            .hint(format!("start it with: start {service}"))
+            .into()),
+    }
+}
+
+/// `KEY=VALUE` as it is; `KEY` with its value here, or not at all.
+pub(crate) fn variables(written: &[String]) -> Vec<String> {
+    let resolve = |text: &String| match text.contains('=') {
+        true => Some(text.clone()),
+        false => std::env::var(text).ok().map(|value| format!("{text}={value}")),
+    };
+    written.iter().filter_map(resolve).collect()
+}
+
+/// The same without a terminal, in a process of its own that nobody waits for.
+fn detach(settings: &Settings, arguments: &Exec) -> Result<u8> {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command
+        .args(["-p", &settings.name])
+        .arg("--data-dir")
+        .arg(&settings.paths.data)
+        .args(["exec", "--no-tty"]);
+    command.args(["--index", &arguments.index.to_string()]);
+    for variable in &arguments.env {
+        command.args(["--env", variable]);
+    }
+    for (flag, value) in [("--user", &arguments.user), ("--workdir", &arguments.workdir)] {
+        command.args(value.iter().flat_map(|value| [flag, value]));
+    }
+    command.arg(&arguments.service).args(&arguments.command);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().context("failed to start the process that joins the container").environment()?;
+    Ok(SUCCESS)
+}

@@ -1,0 +1,181 @@
+//! `ps`: read from disk; needs no supervisor.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use dpack_compose::project::{NetworkMode, Port, Protocol};
+use serde::Serialize;
+
+use super::super::SUCCESS;
+use super::super::args::Ps;
+use super::super::output::{self, Table};
+use super::super::settings::Settings;
+use crate::container::{Container, State};
+use crate::{plan, time};
+
+/// Longest command that is shown, as Docker has it.
+const COMMAND: usize = 20;
+
+/// One line of `--format json`; the names are Docker Compose's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    name: &'a str,
+    command: String,
+    project: &'a str,
+    service: &'a str,
+    image: &'a str,
+    created_at: &'a str,
+    state: &'a str,
+    status: String,
+    exit_code: i32,
+    networks: String,
+    ports: String,
+    publishers: Vec<Publisher>,
+}
+
+#[derive(Debug, Serialize)]
+struct Publisher {
+    #[serde(rename = "URL")]
+    url: String,
+    #[serde(rename = "TargetPort")]
+    target: u16,
+    #[serde(rename = "PublishedPort")]
+    published: u16,
+    #[serde(rename = "Protocol")]
+    protocol: &'static str,
+}
+
+/// `ps`
+pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
+    if !ps.services.is_empty() {
+        plan::check_services(&settings.known()?, &ps.services)?;
+    }
+    let shown = |container: &Container| {
+        let identity = &container.identity;
+        let alive = container.state.is_running() || matches!(container.state, State::Restarting { .. });
+        (ps.all || (alive && !identity.one_off))
+            && (ps.services.is_empty() || ps.services.contains(&identity.service))
+    };
+    let containers: Vec<Container> = Container::list(&settings.project)?.into_iter().filter(shown).collect();
+    if ps.quiet {
+        output::print(
+            &containers.iter().map(|container| format!("{}\n", container.identity.id)).collect::<String>(),
+        );
+    } else if ps.format.json() {
+        for container in &containers {
+            output::print(&format!("{}\n", serde_json::to_string(&row(container, &settings.name))?));
+        }
+    } else {
+        output::print(&table(&containers, &settings.name).to_string());
+    }
+    Ok(SUCCESS)
+}
+
+fn table(containers: &[Container], project: &str) -> Table {
+    let mut table = Table::new(&["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
+    let now = time::now();
+    for container in containers {
+        let row = row(container, project);
+        let created =
+            time::parse(row.created_at).map_or_else(String::new, |at| format!("{} ago", time::ago(at, now)));
+        let short = match row.command.char_indices().nth(COMMAND) {
+            Some((end, _)) => format!("\"{}…\"", &row.command[..end - 1]),
+            None => format!("\"{}\"", row.command),
+        };
+        table.row([
+            row.name.to_owned(),
+            row.image.to_owned(),
+            short,
+            row.service.to_owned(),
+            created,
+            row.status,
+            row.ports,
+        ]);
+    }
+    table
+}
+
+fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
+    let identity = &container.identity;
+    let networks = match &identity.definition.network {
+        NetworkMode::Networks(networks) => {
+            networks.keys().map(|key| format!("{project}_{key}")).collect::<Vec<_>>().join(",")
+        }
+        NetworkMode::Host => "host".to_owned(),
+        NetworkMode::None => "none".to_owned(),
+    };
+    let running = container.state.is_running();
+    let published: &[Port] = if running { &container.supervision.ports } else { &[] };
+    Row {
+        id: &identity.id,
+        name: &identity.name,
+        command: identity.command.join(" "),
+        project,
+        service: &identity.service,
+        image: &identity.image,
+        created_at: &identity.created,
+        state: container.state.word(),
+        status: container.state.status(time::now()),
+        exit_code: match container.state {
+            State::Exited { code, .. } | State::Restarting { code, .. } => code,
+            State::Created | State::Running { .. } => 0,
+        },
+        networks,
+        ports: ports(published, if running { &identity.exposed } else { &[] }),
+        publishers: published.iter().map(publisher).collect(),
+    }
+}
+
+fn publisher(port: &Port) -> Publisher {
+    Publisher {
+        url: port.host_ip.map_or_else(String::new, |address| address.to_string()),
+        target: port.target,
+        published: port.published.unwrap_or(0),
+        protocol: protocol(port.protocol),
+    }
+}
+
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp`
+fn ports(published: &[Port], exposed: &[String]) -> String {
+    let only_exposed = exposed.iter().filter(|exposed| {
+        !published.iter().any(|port| **exposed == format!("{}/{}", port.target, protocol(port.protocol)))
+    });
+    let shown = published.iter().map(|port| {
+        let address = match port.host_ip {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            None => "*".to_owned(),
+        };
+        format!("{address}:{}->{}/{}", port.published.unwrap_or(0), port.target, protocol(port.protocol))
+    });
+    shown.chain(only_exposed.cloned()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_read_like_dockers() {
+        let port = |ip: &str, target| Port {
+            target,
+            published: Some(8080),
+            host_ip: Some(ip.parse().unwrap()),
+            protocol: Protocol::Tcp,
+        };
+        let published = [port("0.0.0.0", 80), port("::", 80)];
+        let exposed = ["80/tcp".to_owned(), "443/tcp".to_owned()];
+        assert_eq!(ports(&published, &exposed), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp");
+        assert_eq!(ports(&[], &[]), "");
+    }
+}

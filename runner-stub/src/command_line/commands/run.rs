@@ -1,0 +1,231 @@
+//! `run`: a one-off container in the foreground.
+//!
+//! The command line becomes the role `dpack-run` inside the project's user namespace, which makes the container and is
+//! itself its shim. A service without networks and dependencies needs no supervisor at all: that is the short way.
+
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd as _, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use dpack_compose::project::{MountSource, NetworkMode, Project};
+use dpack_payload::application::Image;
+use dpack_sandbox::foreground::{self, RunOptions};
+use dpack_sandbox::role::{Spawn, take_fd};
+use dpack_store::{IdMapKind, Silent, Store};
+use serde::{Deserialize, Serialize};
+
+use super::super::args::Run;
+use super::super::client::{self, Namespace};
+use super::super::progress::Display;
+use super::super::settings::{Settings, Terminal};
+use super::super::{SUCCESS, output};
+use super::exec::variables;
+use crate::container::{Identity, one_off_name};
+use crate::failure::{Context as _, Failure};
+use crate::paths::Paths;
+use crate::payload::Executable;
+use crate::plan;
+use crate::protocol::{Desired, Request};
+use crate::supervisor::{
+    self, Making, Network, PAYLOAD, attach_network, attachment, check_bind, sandbox_failure,
+};
+
+/// `argv[0]` of the role.
+pub(crate) const ROLE: &str = "dpack-run";
+/// Descriptor of the connection that keeps the supervisor from leaving.
+const SUPERVISOR: RawFd = 5;
+
+/// What the role is told: its only argument.
+#[derive(Debug, Serialize, Deserialize)]
+struct Commission {
+    paths: Paths,
+    project: Project,
+    project_name: String,
+    service: String,
+    image: Image,
+    name: String,
+    id_map: String,
+    build: String,
+    tty: bool,
+    remove: bool,
+}
+
+/// `run`
+pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
+    settings.executable.check_platform()?;
+    let mut desired = settings.desired()?;
+    plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
+    let name = match &arguments.name {
+        Some(name) => checked_name(settings, name)?,
+        None => one_off_name(&settings.name, &arguments.service)?,
+    };
+    change(&mut desired, arguments);
+    let Some(service) = desired.project.services.get(&arguments.service) else { return Ok(SUCCESS) };
+    let networked = matches!(&service.network, NetworkMode::Networks(networks) if !networks.is_empty());
+    let needs_others = !arguments.no_deps && !service.depends_on.is_empty();
+    let mut display = Display::new(Terminal::detect().redraw);
+    if arguments.detach {
+        let service = arguments.service.clone();
+        let request = Request::RunDetached {
+            desired: Box::new(desired),
+            service,
+            name: name.clone(),
+            dependencies: !arguments.no_deps,
+        };
+        client::request(settings, &request, &mut |event| display.show(event))?;
+        output::print(&format!("{name}\n"));
+        return Ok(SUCCESS);
+    }
+    let image = settings.executable.image(&arguments.service, &service.image)?.clone();
+    let tty = !arguments.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let (namespace, connection) = if networked || needs_others {
+        // Dependencies as the project has them: what was changed is only this container's.
+        let request = Request::Prepare {
+            desired: Box::new(settings.desired()?),
+            service: arguments.service.clone(),
+            dependencies: !arguments.no_deps,
+        };
+        let (done, connection) = client::connect(settings, &request, &mut |event| display.show(event))?;
+        (Namespace::Join(done.supervisor), Some(connection))
+    } else {
+        (Namespace::find(settings)?, None)
+    };
+    let commission = Commission {
+        paths: settings.paths.clone(),
+        project_name: settings.name.clone(),
+        service: arguments.service.clone(),
+        image,
+        name,
+        id_map: namespace.kind(),
+        build: settings.executable.build(),
+        tty,
+        remove: arguments.rm,
+        project: desired.project,
+    };
+    let argument = serde_json::to_string(&commission).context("failed to encode a commission")?;
+    let mut spawn = Spawn::new(ROLE)
+        .arg(argument)
+        .fd(PAYLOAD, settings.executable.descriptor())
+        .program_length(settings.executable.program_length());
+    if let Some(connection) = &connection {
+        spawn = spawn.fd(SUPERVISOR, connection.as_fd());
+    }
+    Err(sandbox_failure(namespace.apply(spawn).replace()))
+}
+
+/// A name that is a folder's, and nobody's yet.
+fn checked_name(settings: &Settings, name: &str) -> Result<String, Failure> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    if name.len() < 2
+        || name.len() > 200
+        || !name.bytes().all(allowed)
+        || !name.as_bytes()[0].is_ascii_alphanumeric()
+    {
+        return Err(Failure::usage(format!("`{name}` is not a container name"))
+            .hint("letters, digits, `-`, `_` and `.`"));
+    }
+    if settings.project.container(name).join("container.json").exists() {
+        return Err(Failure::usage(format!("there is already a container `{name}`")));
+    }
+    Ok(name.to_owned())
+}
+
+/// The service as the command line wants it. Ports are not published, as in Docker Compose.
+fn change(desired: &mut Desired, arguments: &Run) {
+    let Some(service) = desired.project.services.get_mut(&arguments.service) else { return };
+    if let Some(entrypoint) = &arguments.entrypoint {
+        service.entrypoint = Some(entrypoint.split_whitespace().map(str::to_owned).collect());
+        service.command = None;
+    }
+    if !arguments.command.is_empty() {
+        service.command = Some(arguments.command.clone());
+    }
+    for variable in variables(&arguments.env) {
+        if let Some((name, value)) = variable.split_once('=') {
+            service.environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    service.user = arguments.user.clone().or(service.user.take());
+    service.working_dir = arguments.workdir.clone().or(service.working_dir.take());
+    service.ports.clear();
+}
+
+/// Role entry: inside the user namespace, one thread.
+pub(crate) fn main() -> ExitCode {
+    match serve() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => super::super::fail(&error),
+    }
+}
+
+fn serve() -> Result<u8> {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let argument = std::env::args().nth(1).context("`run` was started without its commission")?;
+    let commission: Commission =
+        serde_json::from_str(&argument).context("the commission of `run` makes no sense")?;
+    let project = commission.paths.project(&commission.project_name);
+    let service = commission.project.services.get(&commission.service).context("a service is gone")?;
+    for mount in &service.volumes {
+        if let MountSource::Bind { source, create_host_path } = &mount.source {
+            check_bind(&commission.service, source.as_ref(), *create_host_path)?;
+        }
+    }
+    let layers = layers(&commission)?;
+    let identity = supervisor::create(&Making {
+        project: &project,
+        name: &commission.name,
+        service_name: &commission.service,
+        service,
+        number: 1,
+        one_off: true,
+        image: &commission.image,
+        layers: &layers,
+        configuration: String::new(),
+        id_map: &commission.id_map,
+        tty: commission.tty,
+    })?;
+    let folder = project.container(&commission.name);
+    let result = run_container(&commission, &identity, &folder);
+    if commission.remove {
+        crate::files::remove(&folder.join("container.json"))?;
+        dpack_store::remove_tree(&folder)?;
+        for volume in supervisor::anonymous_volumes(&project, &commission.name) {
+            dpack_store::remove_tree(&volume)?;
+        }
+    }
+    result
+}
+
+/// The image's layers on this device. When all are there, the payload is not even opened.
+fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
+    let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
+    let store = Store::open(&commission.paths.data, kind).environment()?;
+    let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
+    let executable = Executable::open(payload.into())?;
+    let threads = supervisor::threads();
+    let image = &commission.image;
+    store
+        .ensure(executable.payload(), &image.layers, threads, &Silent)
+        .with_context(|| format!("failed to extract image `{}`", image.reference))
+        .environment()
+}
+
+fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {
+    let options = RunOptions { container_dir: folder, stdin: true };
+    let created = foreground::create(&options).map_err(sandbox_failure)?;
+    let project = commission.paths.project(&commission.project_name);
+    let mut network = None;
+    if let Some(attach) = attachment(identity) {
+        let mut connected = Network::new(&project, 0);
+        connected.connect()?;
+        attach_network(&mut connected, folder, identity, &attach, created.init_pid)?;
+        network = Some(connected);
+    }
+    let status = created.run().map_err(sandbox_failure);
+    if let Some(network) = &mut network {
+        let _ = network.detach(&identity.name);
+    }
+    Ok(u8::try_from(status?).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,221 @@
+//! Flags, environment and files, resolved once: everything the commands need to know about where they run.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `DPACK_DATA_DIR` | data folder; `--data-dir` wins |
+//! | `XDG_DATA_HOME`, `HOME` | where the data folder is otherwise |
+//! | `XDG_RUNTIME_DIR` | where the sockets are |
+//! | `COMPOSE_PROJECT_NAME` | project name; `-p` wins |
+//! | `NO_COLOR` | no colour |
+//! | `TERM` | `dumb`: no colour, no redrawing |
+//!
+//! Every variable of the environment takes part in the interpolation of the Compose model.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use dpack_compose::project::{MountSource, Project};
+use dpack_compose::{Environment, Model, Resolved};
+
+use super::args::Global;
+use crate::failure::{Failure, Kind};
+use crate::paths::{Paths, ProjectPaths, Surroundings};
+use crate::payload::Executable;
+use crate::project::Record;
+use crate::protocol::Desired;
+
+/// What the commands work with.
+pub(crate) struct Settings {
+    /// The executable and what is in it.
+    pub(crate) executable: Executable,
+    /// Where it lies: relative bind sources start from its folder.
+    pub(crate) executable_path: PathBuf,
+    /// Data and runtime folder.
+    pub(crate) paths: Paths,
+    /// Project name.
+    pub(crate) name: String,
+    /// The project's folders.
+    pub(crate) project: ProjectPaths,
+    /// The user.
+    pub(crate) uid: u32,
+    env_files: Vec<PathBuf>,
+    home: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Resolves them. Reads this executable's index and touches nothing else.
+    pub(crate) fn resolve(global: &Global) -> Result<Self> {
+        if !global.profile.is_empty() {
+            return Err(Failure::usage("profiles cannot be chosen on the device")
+                .hint("choose them when building: dpack build --profile NAME")
+                .into());
+        }
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let executable = Executable::own()?;
+        let uid = nix::unistd::geteuid().as_raw();
+        let home = variable("HOME").map(PathBuf::from);
+        let paths = Paths::resolve(&Surroundings {
+            data_dir: global.data_dir.clone().or_else(|| variable("DPACK_DATA_DIR").map(PathBuf::from)),
+            xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from),
+            xdg_runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+            home: home.clone(),
+            uid,
+        })?;
+        let asked = global.project_name.clone().or_else(|| std::env::var("COMPOSE_PROJECT_NAME").ok());
+        let name = match asked.filter(|name| !name.is_empty()) {
+            Some(name) => name,
+            None => executable.application().name.clone(),
+        };
+        // Also what makes the name safe as a folder's.
+        if !dpack_compose::is_project_name(&name) {
+            return Err(Failure::usage(format!("`{name}` is not a project name"))
+                .hint("lower-case letters, digits, `-` and `_`, starting with a letter or digit")
+                .into());
+        }
+        let executable_path =
+            std::env::current_exe().context("failed to find the path of this executable")?;
+        let project = paths.project(&name);
+        Ok(Self {
+            executable,
+            executable_path,
+            paths,
+            name,
+            project,
+            uid,
+            env_files: global.env_file.clone(),
+            home,
+        })
+    }
+
+    /// Folder of the executable.
+    pub(crate) fn folder(&self) -> &Path {
+        self.executable_path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Variables by precedence: the process's, then `--env-file` or `.env` beside the executable; the model adds those
+    /// that travel with it.
+    pub(crate) fn environment(&self) -> Result<Environment> {
+        let process = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut environment = Environment::new(process);
+        environment.set("COMPOSE_PROJECT_NAME", self.name.clone());
+        let beside = self.folder().join(".env");
+        let usual = beside.is_file().then_some(beside);
+        let files: Vec<&PathBuf> =
+            if self.env_files.is_empty() { usual.iter().collect() } else { self.env_files.iter().collect() };
+        for file in files {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::usage(format!("failed to read the variables in `{}`: {error}", file.display()))
+            })?;
+            environment
+                .add_file(&file.display().to_string(), &text)
+                .map_err(|error| Failure::usage(format!("{}:{error}", file.display())))?;
+        }
+        Ok(environment)
+    }
+
+    /// The model with every variable filled in.
+    pub(crate) fn resolved(&self) -> Result<Resolved> {
+        let model = Model::from_json(&self.executable.application().compose)
+            .map_err(|errors| compose_failure(&errors))?;
+        Ok(dpack_compose::interpolate(&model, &self.environment()?)
+            .map_err(|errors| compose_failure(&errors))?)
+    }
+
+    /// What `up` asks for: the project, with bind sources where they are on this device.
+    pub(crate) fn desired(&self) -> Result<Desired> {
+        let mut project = self.resolved()?.project;
+        for (name, service) in &mut project.services {
+            for mount in &mut service.volumes {
+                if let MountSource::Bind { source, .. } = &mut mount.source {
+                    *source = self.bind_source(source, name)?;
+                }
+            }
+        }
+        Ok(Desired { project, executable: self.executable_path.clone() })
+    }
+
+    /// What the last `up` asked for, else what one would ask for now.
+    pub(crate) fn known(&self) -> Result<Project> {
+        match Record::load(&self.project)? {
+            Some(record) => Ok(record.desired.project),
+            None => Ok(self.desired()?.project),
+        }
+    }
+
+    fn bind_source(&self, source: &str, service: &str) -> Result<String, Failure> {
+        let path = match source.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                let home = self.home.as_ref().ok_or_else(|| {
+                    Failure::environment(format!(
+                        "service `{service}` mounts `{source}`, and HOME is not set"
+                    ))
+                })?;
+                home.join(rest.trim_start_matches('/'))
+            }
+            _ => self.folder().join(source),
+        };
+        normal(&path).into_os_string().into_string().map_err(|path| {
+            Failure::environment(format!(
+                "service `{service}` mounts `{}`, which is not UTF-8",
+                path.display()
+            ))
+        })
+    }
+}
+
+/// The path without `.` and `..`, by name alone as Docker Compose does it.
+fn normal(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut result = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                result.pop();
+            }
+            other => result.push(other),
+        }
+    }
+    result
+}
+
+/// Mistakes in the model, one a line; the first line is the message.
+fn compose_failure(errors: &dpack_compose::Errors) -> Failure {
+    let hint = errors.iter().find_map(|diagnostic| diagnostic.hint.clone());
+    Failure { kind: Kind::Input, message: errors.to_string(), hint, exit_status: None }
+}
+
+/// What the terminal can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    /// Standard output takes colour.
+    pub(crate) colour: bool,
+    /// Standard error can be drawn over.
+    pub(crate) redraw: bool,
+}
+
+impl Terminal {
+    /// Looks at standard output, standard error, `NO_COLOR` and `TERM`.
+    pub(crate) fn detect() -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            colour: !dumb && !no_colour && std::io::stdout().is_terminal(),
+            redraw: !dumb && std::io::stderr().is_terminal(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_normal_by_name() {
+        for (path, expected) in [("/a/./b", "/a/b"), ("/a/../b", "/b"), ("/../a", "/a"), ("/a/b/", "/a/b")] {
+            assert_eq!(normal(Path::new(path)), Path::new(expected));
+        }
+    }
+}

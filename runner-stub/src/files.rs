@@ -1,0 +1,86 @@
+//! Small files of ours: written aside and renamed, so that a reader sees the old or the new one, never half of one.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No record of ours comes near this; a larger file is not ours.
+const LARGEST: u64 = 16 << 20;
+
+/// Writes `value` as JSON to `path`.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let bytes =
+        serde_json::to_vec(value).with_context(|| format!("failed to encode `{}`", path.display()))?;
+    write(path, &bytes)
+}
+
+/// Writes `bytes` to `path` by way of a temporary file beside it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.new", std::process::id()));
+    let written = File::create(&aside)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+/// Reads JSON from `path`; nothing when there is no such file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).with_context(|| format!("failed to open `{}`", path.display())),
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
+    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("`{}` is damaged", path.display()))
+}
+
+/// Removes a file; it may be gone already.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder and all in it; it may be gone already.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), None);
+        write_json(&path, &[1, 2]).unwrap();
+        write_json(&path, &[3]).unwrap();
+        assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![3]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::write(&path, "[1,").unwrap();
+        assert!(read_json::<Vec<u8>>(&path).unwrap_err().to_string().ends_with("is damaged"));
+    }
+}

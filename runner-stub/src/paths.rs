@@ -1,0 +1,210 @@
+//! Where things are on the device: the data folder (survives a reboot) and the runtime folder (sockets).
+//!
+//! The layout is drawn in ARCHITECTURE.md. Nothing outside these two folders is written. The supervisor's lock lies in
+//! the data folder, because it guards what is there: two sessions that disagree about the runtime folder (`ssh` with
+//! `XDG_RUNTIME_DIR`, `cron` without) must not get two supervisors.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use dpack_payload::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Longest path the kernel takes for a socket, without the final NUL (unix(7)).
+const SOCKET_PATH: usize = 107;
+
+/// What of the user's environment decides where things are.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// `--data-dir`, else `DPACK_DATA_DIR`.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// `XDG_DATA_HOME`.
+    pub(crate) xdg_data_home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub(crate) xdg_runtime_dir: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) home: Option<PathBuf>,
+    /// Effective user ID.
+    pub(crate) uid: u32,
+}
+
+/// The two folders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Paths {
+    /// Data folder.
+    pub(crate) data: PathBuf,
+    /// Runtime folder.
+    pub(crate) runtime: PathBuf,
+    /// The data folder is not the user's usual one: other projects of the same name may run beside ours.
+    pub(crate) apart: bool,
+}
+
+impl Paths {
+    /// Decides on both folders; touches nothing.
+    pub(crate) fn resolve(surroundings: &Surroundings) -> Result<Self, Failure> {
+        let absolute = |path: &&PathBuf| path.is_absolute();
+        let usual = (surroundings.xdg_data_home.as_ref().filter(absolute).cloned())
+            .or_else(|| surroundings.home.as_ref().filter(absolute).map(|home| home.join(".local/share")))
+            .map(|folder| folder.join("dpack"));
+        let data = match (&surroundings.data_dir, &usual) {
+            (Some(data), _) => std::path::absolute(data).unwrap_or_else(|_| data.clone()),
+            (None, Some(usual)) => usual.clone(),
+            (None, None) => {
+                return Err(Failure::environment("no data folder: neither DPACK_DATA_DIR nor HOME is set")
+                    .hint("export DPACK_DATA_DIR=/path/to/a/folder"));
+            }
+        };
+        let runtime = (surroundings
+            .xdg_runtime_dir
+            .as_ref()
+            .filter(absolute)
+            .filter(|folder| folder.is_dir())
+            .cloned())
+        .or_else(|| {
+            Some(PathBuf::from(format!("/run/user/{}", surroundings.uid))).filter(|folder| folder.is_dir())
+        })
+        .map_or_else(
+            || PathBuf::from(format!("/tmp/dpack-{}", surroundings.uid)),
+            |folder| folder.join("dpack"),
+        );
+        Ok(Self { apart: usual.as_ref() != Some(&data), data, runtime })
+    }
+
+    /// The folders and files of one project.
+    pub(crate) fn project(&self, name: &str) -> ProjectPaths {
+        let folder = self.data.join("projects").join(name);
+        let mut runtime = self.runtime.join(name);
+        let short = |path: &Path| Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..12].to_owned();
+        if self.apart {
+            runtime = self.runtime.join(format!("{name}@{}", short(&folder)));
+        }
+        if runtime.join("supervisor.sock").as_os_str().len() > SOCKET_PATH {
+            runtime = self.runtime.join(short(&folder));
+        }
+        ProjectPaths { folder, runtime }
+    }
+
+    /// Makes the runtime folder, for this user only. One in `/tmp` could have been made by somebody else first.
+    pub(crate) fn make_runtime(&self, project: &ProjectPaths, uid: u32) -> Result<()> {
+        for folder in [&self.runtime, &project.runtime] {
+            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
+            made.with_context(|| format!("failed to create the runtime folder `{}`", folder.display()))?;
+            let metadata = fs::symlink_metadata(folder)?;
+            if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o077 != 0 {
+                return Err(Failure::environment(format!(
+                    "the runtime folder `{}` is not this user's alone",
+                    folder.display()
+                ))
+                .hint(format!("remove it, or: chmod 700 {}", folder.display()))
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folders and files of one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProjectPaths {
+    /// `projects/<project>` in the data folder.
+    pub(crate) folder: PathBuf,
+    /// The project's part of the runtime folder.
+    pub(crate) runtime: PathBuf,
+}
+
+impl ProjectPaths {
+    /// What the last `up` asked for.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.folder.join("project.json")
+    }
+
+    /// Held by the supervisor as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.folder.join("supervisor.lock")
+    }
+
+    /// What the supervisor has to say to nobody in particular.
+    pub(crate) fn supervisor_log(&self) -> PathBuf {
+        self.folder.join("supervisor.log")
+    }
+
+    /// All containers.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.folder.join("containers")
+    }
+
+    /// One container.
+    pub(crate) fn container(&self, name: &str) -> PathBuf {
+        self.containers().join(name)
+    }
+
+    /// All named volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.folder.join("volumes")
+    }
+
+    /// The supervisor's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime.join("supervisor.sock")
+    }
+
+    /// The network process's socket.
+    pub(crate) fn network_socket(&self) -> PathBuf {
+        self.runtime.join("network.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(data_dir: Option<&str>, xdg: Option<&str>, home: Option<&str>) -> Result<Paths, Failure> {
+        Paths::resolve(&Surroundings {
+            data_dir: data_dir.map(PathBuf::from),
+            xdg_data_home: xdg.map(PathBuf::from),
+            xdg_runtime_dir: None,
+            home: home.map(PathBuf::from),
+            uid: 4_000_000,
+        })
+    }
+
+    #[test]
+    fn the_data_folder_follows_flag_then_xdg_then_home() {
+        for (data_dir, xdg, home, expected, apart) in [
+            (Some("/d"), Some("/x"), Some("/h"), "/d", true),
+            (None, Some("/x"), Some("/h"), "/x/dpack", false),
+            (None, Some("relative"), Some("/h"), "/h/.local/share/dpack", false),
+            (None, None, Some("/h"), "/h/.local/share/dpack", false),
+            (Some("/x/dpack"), Some("/x"), None, "/x/dpack", false),
+        ] {
+            let paths = resolve(data_dir, xdg, home).unwrap();
+            assert_eq!((paths.data.as_path(), paths.apart), (Path::new(expected), apart));
+            assert_eq!(paths.runtime, Path::new("/tmp/dpack-4000000"));
+        }
+        assert!(resolve(None, None, None).is_err());
+    }
+
+    #[test]
+    fn socket_paths_fit_the_kernel_and_differ_by_data_folder() {
+        let usual = resolve(None, None, Some("/h")).unwrap();
+        assert_eq!(usual.project("shop").runtime, Path::new("/tmp/dpack-4000000/shop"));
+        let (one, other) =
+            (resolve(Some("/a"), None, Some("/h")).unwrap(), resolve(Some("/b"), None, Some("/h")).unwrap());
+        assert_ne!(one.project("shop").runtime, other.project("shop").runtime);
+        assert!(usual.project(&"x".repeat(200)).socket().as_os_str().len() <= SOCKET_PATH);
+    }
+
+    #[test]
+    fn a_runtime_folder_open_to_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let uid = fs::metadata(folder.path()).unwrap().uid();
+        let paths = Paths { data: folder.path().join("d"), runtime: folder.path().join("r"), apart: false };
+        let project = paths.project("shop");
+        paths.make_runtime(&project, uid).unwrap();
+        assert!(paths.make_runtime(&project, uid + 1).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! This executable's own payload: opened once, by descriptor, so that replacing the file under us changes nothing.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use anyhow::Result;
+use dpack_payload::application::{Application, Image};
+use dpack_payload::digest::DiffId;
+use dpack_payload::platform::Platform;
+use dpack_payload::{OpenError, Payload};
+
+use crate::failure::{Context as _, Failure, did_you_mean};
+
+/// Version of the runner.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The platform whose images this stub runs.
+pub(crate) fn host_platform() -> Platform {
+    Platform::new("linux", std::env::consts::ARCH, None)
+}
+
+/// An executable with its payload.
+pub(crate) struct Executable {
+    payload: Payload<File>,
+    platform: Platform,
+}
+
+impl Executable {
+    /// Opens what this process was started from.
+    pub(crate) fn own() -> Result<Self> {
+        let file = File::open("/proc/self/exe").map_err(|error| {
+            Failure::environment(format!("failed to open this executable: {error}"))
+                .hint("it has to be readable, not only executable: chmod +r")
+        })?;
+        Self::open(file)
+    }
+
+    /// Finds the payload in an open file.
+    pub(crate) fn open(file: File) -> Result<Self> {
+        match Payload::open(file) {
+            Ok(payload) => Ok(Self { payload, platform: host_platform() }),
+            Err(OpenError::NotFound) => Err(Failure::input("there is no application inside this file")
+                .hint("this is a bare runner, or a copy was cut off; make an executable with: dpack build")
+                .into()),
+            Err(error) => Err(error).input(),
+        }
+    }
+
+    /// The payload.
+    pub(crate) fn payload(&self) -> &Payload<File> {
+        &self.payload
+    }
+
+    /// The application.
+    pub(crate) fn application(&self) -> &Application {
+        self.payload.application()
+    }
+
+    /// The platform whose images are used on this device.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// The open file.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.payload.source().as_fd()
+    }
+
+    /// Length of the program without its payload.
+    pub(crate) fn program_length(&self) -> u64 {
+        self.payload.offset()
+    }
+
+    /// What distinguishes this executable from every other one: runner version and payload.
+    pub(crate) fn build(&self) -> String {
+        format!("{VERSION} {}", self.payload.digest())
+    }
+
+    /// The images for this device.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Image> {
+        self.application().images.iter().filter(|image| image.platform == self.platform)
+    }
+
+    /// Refuses an executable that was built for other devices.
+    pub(crate) fn check_platform(&self) -> Result<(), Failure> {
+        let application = self.application();
+        if application.images.is_empty() || self.images().next().is_some() {
+            return Ok(());
+        }
+        let mut others: Vec<String> =
+            application.images.iter().map(|image| image.platform.to_string()).collect();
+        others.sort();
+        others.dedup();
+        let message = format!(
+            "this executable has images for {}, and this device is {}",
+            others.join(", "),
+            self.platform
+        );
+        Err(Failure::input(message).hint(format!("build it with: dpack build --platform {}", self.platform)))
+    }
+
+    /// The image of a service on this device. The reference decides: interpolation on the device may have changed it since
+    /// the executable was built.
+    pub(crate) fn image(&self, service: &str, reference: &str) -> Result<&Image, Failure> {
+        if let Some(image) = self.images().find(|image| image.reference == reference) {
+            return Ok(image);
+        }
+        self.check_platform()?;
+        let failure = Failure::input(format!(
+            "service `{service}` wants image `{reference}`, which is not in this executable"
+        ));
+        let built_with = self.images().find(|image| image.services.iter().any(|name| name == service));
+        Err(match built_with {
+            Some(image) => failure
+                .hint(format!("a variable changed it from `{}`, the image at build time", image.reference)),
+            None => match did_you_mean(reference, self.images().map(|image| image.reference.as_str())) {
+                Some(meant) => failure.hint(format!("there is `{meant}`")),
+                None => failure,
+            },
+        })
+    }
+
+    /// Every layer that this device needs, each once.
+    pub(crate) fn layers(&self) -> Vec<DiffId> {
+        let mut layers: Vec<DiffId> = self.images().flat_map(|image| image.layers.iter().copied()).collect();
+        layers.sort();
+        layers.dedup();
+        layers
+    }
+}

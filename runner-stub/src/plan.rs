@@ -1,0 +1,278 @@
+//! From what is wanted and what is there to a list of steps: pure, so that it can be read, printed and tested.
+//!
+//! Each step names the containers that have to be done before it. Whoever carries the plan out may run all steps at
+//! once that wait for nothing: `up` goes from dependencies to dependents, `stop` and `down` the other way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use dpack_compose::project::{Project, Service};
+
+use crate::container;
+use crate::failure::{Failure, did_you_mean};
+
+/// What there is of one container, as far as planning is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Existing {
+    /// Container name.
+    pub(crate) name: String,
+    /// Its service.
+    pub(crate) service: String,
+    /// Which replica.
+    pub(crate) number: u32,
+    /// Made by `run`.
+    pub(crate) one_off: bool,
+    /// Configuration hash at its creation.
+    pub(crate) configuration: String,
+    /// Running now.
+    pub(crate) running: bool,
+}
+
+impl From<&container::Container> for Existing {
+    fn from(container: &container::Container) -> Self {
+        let identity = &container.identity;
+        Self {
+            name: identity.name.clone(),
+            service: identity.service.clone(),
+            number: identity.number,
+            one_off: identity.one_off,
+            configuration: identity.configuration.clone(),
+            running: container.state.is_running(),
+        }
+    }
+}
+
+/// What happens to one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Make it, start it.
+    Create,
+    /// Stop and remove it, make it anew, start it.
+    Recreate,
+    /// It is there and has its configuration: start it.
+    Start,
+    /// It runs with its configuration: nothing to do.
+    Keep,
+    /// Stop it.
+    Stop,
+    /// Stop it if it runs, remove it.
+    Remove,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Container name.
+    pub(crate) container: String,
+    /// Its service.
+    pub(crate) service: String,
+    /// Which replica.
+    pub(crate) number: u32,
+    /// What happens to it.
+    pub(crate) action: Action,
+    /// Containers whose steps come first.
+    pub(crate) after: Vec<String>,
+}
+
+/// Steps in an order in which they could be carried out one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The steps.
+    pub(crate) steps: Vec<Step>,
+    /// Containers of services that the project no longer has; left alone.
+    pub(crate) orphans: Vec<String>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            write!(f, "{} {}", format!("{:?}", step.action).to_lowercase(), step.container)?;
+            if !step.after.is_empty() {
+                write!(f, " after {}", step.after.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        self.orphans.iter().try_for_each(|orphan| writeln!(f, "orphan {orphan}"))
+    }
+}
+
+/// Replicas of a service. Always one until `deploy.replicas` and `scale` are run.
+fn replicas(_service: &Service) -> u32 {
+    1
+}
+
+/// What `up` has to do. `configurations` has the configuration hash of every service of the project.
+pub(crate) fn up(
+    project: &Project,
+    configurations: &BTreeMap<String, String>,
+    existing: &[Existing],
+    selected: &[String],
+) -> Result<Plan, Failure> {
+    let selected = with_dependencies(project, selected)?;
+    let order = start_order(project)?;
+    let mut plan = Plan::default();
+    for name in order.iter().filter(|name| selected.contains(name.as_str())) {
+        let Some(service) = project.services.get(name) else { continue };
+        let after: Vec<String> =
+            service.depends_on.keys().flat_map(|dependency| replica_names(project, dependency)).collect();
+        for number in 1..=replicas(service) {
+            let container = container::name(&project.name, name, number);
+            let found = existing.iter().find(|e| e.name == container);
+            let action = match found {
+                None => Action::Create,
+                Some(found) if configurations.get(name) != Some(&found.configuration) => Action::Recreate,
+                Some(found) if found.running => Action::Keep,
+                Some(_) => Action::Start,
+            };
+            plan.steps.push(Step { container, service: name.clone(), number, action, after: after.clone() });
+        }
+        let surplus =
+            existing.iter().filter(|e| !e.one_off && e.service == *name && e.number > replicas(service));
+        plan.steps.extend(surplus.map(|e| step(e, Action::Remove, Vec::new())));
+    }
+    plan.orphans = existing
+        .iter()
+        .filter(|e| !project.services.contains_key(&e.service))
+        .map(|e| e.name.clone())
+        .collect();
+    Ok(plan)
+}
+
+/// What `start` has to do: nothing is made. Containers that are missing are an error, as in Docker Compose.
+pub(crate) fn start(project: &Project, existing: &[Existing], selected: &[String]) -> Result<Plan, Failure> {
+    check_services(project, selected)?;
+    let mut plan = Plan::default();
+    for name in start_order(project)?.iter().filter(|name| selected.is_empty() || selected.contains(name)) {
+        let containers = of_service(existing, name);
+        if containers.is_empty() && !selected.is_empty() {
+            return Err(Failure::usage(format!("service `{name}` has no container to start"))
+                .hint("create it with: up"));
+        }
+        let after = dependencies_among(project, name, existing);
+        for e in containers {
+            plan.steps.push(step(e, if e.running { Action::Keep } else { Action::Start }, after.clone()));
+        }
+    }
+    Ok(plan)
+}
+
+/// What `stop` has to do: dependents before what they depend on; one-off containers and orphans only when all are meant.
+pub(crate) fn stop(project: &Project, existing: &[Existing], selected: &[String]) -> Result<Plan, Failure> {
+    check_services(project, selected)?;
+    let running: Vec<Existing> = existing.iter().filter(|e| e.running && !e.one_off).cloned().collect();
+    Ok(backwards(project, &running, selected, Action::Stop))
+}
+
+/// What `down` has to do: like [`stop`], for everything that is there.
+pub(crate) fn down(project: &Project, existing: &[Existing]) -> Plan {
+    backwards(project, existing, &[], Action::Remove)
+}
+
+/// Dependents first; what belongs to no service any more waits for nothing.
+fn backwards(project: &Project, existing: &[Existing], selected: &[String], action: Action) -> Plan {
+    let mut order = start_order(project).unwrap_or_else(|_| project.services.keys().cloned().collect());
+    order.reverse();
+    let mut plan = Plan::default();
+    let meant = |service: &String| selected.is_empty() || selected.contains(service);
+    plan.steps.extend(
+        existing
+            .iter()
+            .filter(|e| meant(&e.service) && !project.services.contains_key(&e.service))
+            .map(|e| step(e, action, Vec::new())),
+    );
+    for name in order.iter().filter(|name| meant(name)) {
+        let dependents = project
+            .services
+            .iter()
+            .filter(|(other, service)| meant(other) && service.depends_on.contains_key(name));
+        let after: Vec<String> = dependents
+            .flat_map(|(other, _)| existing.iter().filter(move |e| e.service == *other))
+            .map(|e| e.name.clone())
+            .collect();
+        for e in existing.iter().filter(|e| e.service == *name) {
+            plan.steps.push(step(e, action, after.clone()));
+        }
+    }
+    plan
+}
+
+fn step(existing: &Existing, action: Action, after: Vec<String>) -> Step {
+    let Existing { name, service, number, .. } = existing;
+    Step { container: name.clone(), service: service.clone(), number: *number, action, after }
+}
+
+fn of_service<'a>(existing: &'a [Existing], service: &str) -> Vec<&'a Existing> {
+    existing.iter().filter(|e| !e.one_off && e.service == service).collect()
+}
+
+fn dependencies_among(project: &Project, service: &str, existing: &[Existing]) -> Vec<String> {
+    let dependencies =
+        project.services.get(service).into_iter().flat_map(|service| service.depends_on.keys());
+    dependencies.flat_map(|name| of_service(existing, name)).map(|e| e.name.clone()).collect()
+}
+
+fn replica_names(project: &Project, service: &str) -> Vec<String> {
+    let count = project.services.get(service).map_or(0, replicas);
+    (1..=count).map(|number| container::name(&project.name, service, number)).collect()
+}
+
+/// Refuses a name that is no service of the project.
+pub(crate) fn check_services(project: &Project, selected: &[String]) -> Result<(), Failure> {
+    for name in selected {
+        if project.services.contains_key(name) {
+            continue;
+        }
+        let failure = Failure::usage(format!("no such service: `{name}`"));
+        let names = project.services.keys().map(String::as_str);
+        return Err(match did_you_mean(name, names.clone()) {
+            Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
+            None => failure.hint(format!("the services are: {}", names.collect::<Vec<_>>().join(", "))),
+        });
+    }
+    Ok(())
+}
+
+/// The selected services and all that they depend on; every service when none is selected.
+pub(crate) fn with_dependencies(project: &Project, selected: &[String]) -> Result<BTreeSet<String>, Failure> {
+    check_services(project, selected)?;
+    if selected.is_empty() {
+        return Ok(project.services.keys().cloned().collect());
+    }
+    let mut found = BTreeSet::new();
+    let mut open: Vec<&String> = selected.iter().collect();
+    while let Some(name) = open.pop() {
+        if found.insert(name.clone()) {
+            open.extend(project.services.get(name).into_iter().flat_map(|service| service.depends_on.keys()));
+        }
+    }
+    Ok(found)
+}
+
+/// Services so that each comes after what it depends on; by name where that leaves a choice.
+pub(crate) fn start_order(project: &Project) -> Result<Vec<String>, Failure> {
+    let mut order: Vec<String> = Vec::new();
+    let mut placed = BTreeSet::new();
+    while order.len() < project.services.len() {
+        let before = order.len();
+        for (name, service) in &project.services {
+            let ready = |name: &String| placed.contains(name) || !project.services.contains_key(name);
+            if !placed.contains(name) && service.depends_on.keys().all(ready) {
+                placed.insert(name.clone());
+                order.push(name.clone());
+            }
+        }
+        if order.len() == before {
+            let left: Vec<&str> =
+                project.services.keys().filter(|name| !placed.contains(*name)).map(String::as_str).collect();
+            return Err(Failure::input(format!(
+                "services depend on each other in a circle: {}",
+                left.join(", ")
+            )));
+        }
+    }
+    Ok(order)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

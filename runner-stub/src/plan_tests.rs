@@ -1,0 +1,143 @@
+//! Plans as text: what is there above, what is planned below.
+
+use dpack_compose::project::Dependency;
+
+use super::*;
+
+/// `web` needs `app`, `app` needs `redis`; `cron` stands alone.
+fn shop() -> Project {
+    let service = |dependencies: &[&str]| Service {
+        image: "image".into(),
+        depends_on: dependencies.iter().map(|name| ((*name).to_owned(), Dependency::default())).collect(),
+        ..Service::default()
+    };
+    let services = [("web", &["app"][..]), ("app", &["redis"]), ("redis", &[]), ("cron", &[])];
+    Project {
+        name: "shop".into(),
+        services: services.into_iter().map(|(name, needs)| (name.to_owned(), service(needs))).collect(),
+        ..Project::default()
+    }
+}
+
+fn hashes() -> BTreeMap<String, String> {
+    shop().services.into_keys().map(|name| (name, "new".to_owned())).collect()
+}
+
+fn existing(service: &str, configuration: &str, running: bool) -> Existing {
+    Existing {
+        name: format!("shop-{service}-1"),
+        service: service.into(),
+        number: 1,
+        one_off: false,
+        configuration: configuration.into(),
+        running,
+    }
+}
+
+fn everything_running() -> Vec<Existing> {
+    ["app", "cron", "redis", "web"].map(|service| existing(service, "new", true)).into()
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn first_up_creates_dependencies_first() {
+    let plan = up(&shop(), &hashes(), &[], &[]).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "create shop-cron-1\n\
+         create shop-redis-1\n\
+         create shop-app-1 after shop-redis-1\n\
+         create shop-web-1 after shop-app-1\n"
+    );
+}
+
+#[test]
+fn up_of_one_service_takes_its_dependencies_along() {
+    let plan = up(&shop(), &hashes(), &[], &names(&["app"])).unwrap();
+    assert_eq!(plan.to_string(), "create shop-redis-1\ncreate shop-app-1 after shop-redis-1\n");
+}
+
+#[test]
+fn up_twice_keeps_everything() {
+    let plan = up(&shop(), &hashes(), &everything_running(), &[]).unwrap();
+    assert!(plan.steps.iter().all(|step| step.action == Action::Keep), "{plan}");
+}
+
+#[test]
+fn what_changed_is_recreated_what_stopped_is_started_the_rest_stays() {
+    let there = [existing("redis", "old", true), existing("app", "new", false), existing("web", "new", true)];
+    let plan = up(&shop(), &hashes(), &there, &[]).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "create shop-cron-1\n\
+         recreate shop-redis-1\n\
+         start shop-app-1 after shop-redis-1\n\
+         keep shop-web-1 after shop-app-1\n"
+    );
+}
+
+#[test]
+fn surplus_replicas_go_and_orphans_are_noticed() {
+    let surplus = Existing { name: "shop-cron-2".into(), number: 2, ..existing("cron", "new", true) };
+    let plan = up(
+        &shop(),
+        &hashes(),
+        &[existing("cron", "new", true), surplus, existing("gone", "x", true)],
+        &names(&["cron"]),
+    );
+    assert_eq!(plan.unwrap().to_string(), "keep shop-cron-1\nremove shop-cron-2\norphan shop-gone-1\n");
+}
+
+#[test]
+fn stop_goes_from_dependents_to_dependencies() {
+    let plan = stop(&shop(), &everything_running(), &[]).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "stop shop-web-1\n\
+         stop shop-app-1 after shop-web-1\n\
+         stop shop-redis-1 after shop-app-1\n\
+         stop shop-cron-1\n"
+    );
+    let plan = stop(&shop(), &everything_running(), &names(&["redis"])).unwrap();
+    assert_eq!(plan.to_string(), "stop shop-redis-1\n", "dependents that are not meant go on");
+}
+
+#[test]
+fn down_removes_one_off_containers_and_orphans_too() {
+    let one_off = Existing { name: "shop-redis-run-ab".into(), one_off: true, ..existing("redis", "", true) };
+    let there =
+        [existing("gone", "x", false), existing("redis", "new", true), one_off, existing("app", "new", true)];
+    let plan = down(&shop(), &there);
+    assert_eq!(
+        plan.to_string(),
+        "remove shop-gone-1\n\
+         remove shop-app-1\n\
+         remove shop-redis-1 after shop-app-1\n\
+         remove shop-redis-run-ab after shop-app-1\n"
+    );
+}
+
+#[test]
+fn start_makes_nothing() {
+    let there = [existing("redis", "old", false), existing("app", "new", true)];
+    let plan = start(&shop(), &there, &[]).unwrap();
+    assert_eq!(plan.to_string(), "start shop-redis-1\nkeep shop-app-1 after shop-redis-1\n");
+    let failure = start(&shop(), &there, &names(&["web"])).unwrap_err();
+    assert_eq!(failure.message, "service `web` has no container to start");
+}
+
+#[test]
+fn unknown_services_and_circles_are_refused() {
+    let failure = up(&shop(), &hashes(), &[], &names(&["rdis"])).unwrap_err();
+    assert_eq!(
+        (failure.message.as_str(), failure.hint.as_deref()),
+        ("no such service: `rdis`", Some("did you mean `redis`?"))
+    );
+    let mut circle = shop();
+    circle.services.get_mut("redis").unwrap().depends_on.insert("web".into(), Dependency::default());
+    let failure = up(&circle, &hashes(), &[], &[]).unwrap_err();
+    assert_eq!(failure.message, "services depend on each other in a circle: app, redis, web");
+}

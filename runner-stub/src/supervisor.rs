@@ -1,0 +1,176 @@
+//! The supervisor: owns a running project's state, in the project's user namespace. One thread, asynchronous.
+//!
+//! ```text
+//! command line ──request──> serve ──> operations (plan, carry out) ──> lifecycle ──> dpack_sandbox, dpack_network
+//!              <──events───                                              │
+//!                                           watch: exit, restart policy ─┘
+//! ```
+//!
+//! It may be killed at any time. It keeps nothing that is not on disk or visible in `/proc`: the next supervisor lists the
+//! containers' folders, watches the shims that live, and goes on with the restarts that were due. It leaves by itself when
+//! no container runs and nobody asks.
+//!
+//! What blocks (creating containers, extracting layers, talking to the network process) runs on tokio's blocking threads;
+//! all decisions are made on the one thread, so that state needs no locks.
+
+mod adopt;
+mod attach;
+mod carry_out;
+mod create;
+mod lifecycle;
+mod network;
+mod operations;
+mod pidfd;
+mod reporter;
+mod restart;
+mod serve;
+mod state;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use dpack_sandbox::role::take_fd;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use create::{Making, anonymous_volumes, attach_network, check_bind, create, sandbox_failure};
+pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
+pub(crate) use operations::threads;
+
+use crate::failure::{Context as _, Failure};
+use crate::files;
+use crate::paths::{Paths, ProjectPaths};
+use crate::payload::Executable;
+use crate::protocol;
+use state::Supervisor;
+
+/// `argv[0]` of the supervisor.
+pub(crate) const ROLE: &str = "dpack-supervisor";
+/// Descriptor on which it says once how its start went ([`Ready`]).
+pub(crate) const READY: RawFd = 3;
+/// Descriptor of the executable with its payload: the program itself may be a copy without one.
+pub(crate) const PAYLOAD: RawFd = 4;
+
+/// What a supervisor is told when it is started: its only argument.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Commission {
+    /// Data and runtime folder.
+    pub(crate) paths: Paths,
+    /// Project name.
+    pub(crate) project: String,
+    /// `full` or `single`.
+    pub(crate) id_map: String,
+    /// The user namespace was made for it: nothing of the project that still runs lives in it.
+    pub(crate) new_namespace: bool,
+}
+
+/// How a supervisor's start went.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ready {
+    /// It listens on the socket.
+    Listening,
+    /// Another one is there.
+    Another,
+    /// It cannot work.
+    Failed(Failure),
+}
+
+/// Role entry.
+pub(crate) fn main() -> Result<()> {
+    // Files that containers see must not depend on the umask of whoever typed `up`.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let ready = File::from(take_fd(READY).context("the supervisor was started without a pipe")?);
+    match prepare() {
+        Ok(Some((supervisor, listener, lock))) => run(supervisor, listener, lock, ready),
+        Ok(None) => say(ready, &Ready::Another),
+        Err(error) => say(ready, &Ready::Failed(Failure::of(&error))),
+    }
+}
+
+/// Everything that can fail before the socket is listened on. Nothing when another supervisor is there.
+fn prepare() -> Result<Option<(Rc<Supervisor>, UnixListener, Lock)>> {
+    let argument = std::env::args().nth(1).context("the supervisor was started without its commission")?;
+    let commission: Commission =
+        serde_json::from_str(&argument).context("the supervisor's commission makes no sense")?;
+    let project = commission.paths.project(&commission.project);
+    let payload = take_fd(PAYLOAD).context("the supervisor was started without its executable")?;
+    let Some(lock) = Lock::take(&project)? else { return Ok(None) };
+    let executable = Executable::open(payload.into())?;
+    let socket = project.socket();
+    // Ours by the lock: whoever listened here is gone.
+    files::remove(&socket)?;
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("failed to listen on `{}`", socket.display()))
+        .environment()?;
+    Ok(Some((Rc::new(Supervisor::new(commission, executable)), listener, lock)))
+}
+
+fn run(supervisor: Rc<Supervisor>, listener: UnixListener, lock: Lock, ready: File) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start tokio")?;
+    let local = tokio::task::LocalSet::new();
+    let project = supervisor.project.clone();
+    let outcome = local.block_on(&runtime, async {
+        supervisor.adopt().await?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        say(ready, &Ready::Listening)?;
+        serve::serve(supervisor, listener).await
+    });
+    // No client connects to us any more, and nobody else listens before the lock is free.
+    let _ = files::remove(&project.socket());
+    if !project.containers().is_dir() {
+        let _ = std::fs::remove_dir(&project.runtime);
+    }
+    drop(lock);
+    outcome
+}
+
+fn say(mut ready: File, message: &Ready) -> Result<()> {
+    let line = protocol::encode(message).context("failed to encode a message")?;
+    ready.write_all(&line).context("failed to say that the supervisor is ready")
+}
+
+/// The project's lock, held by its one supervisor.
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it, unless somebody has it.
+    fn take(project: &ProjectPaths) -> Result<Option<Self>> {
+        let path = project.lock();
+        loop {
+            let file = File::options()
+                .create(true)
+                .write(true)
+                .truncate(false)
+                .open(&path)
+                .with_context(|| format!("failed to open `{}`", path.display()))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("failed to lock `{}`", path.display()));
+                }
+            }
+            // The one before us may have removed the file between our opening and locking it.
+            if is_same(&file, &path) {
+                return Ok(Some(Self { _file: file }));
+            }
+        }
+    }
+}
+
+fn is_same(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}

@@ -1,0 +1,57 @@
+//! What a new supervisor finds: containers that run are watched, restarts that were due are made.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::restart::{self, Exited};
+use super::state::{Supervisor, Unit};
+use crate::container::{Container, State};
+use crate::time;
+
+impl Supervisor {
+    /// Takes every container on disk in. Those that exited while no supervisor was there get what their restart policy
+    /// says, unless the machine was restarted in between: after that, only `up` and `start` start something.
+    pub(crate) async fn adopt(self: &Rc<Self>) -> Result<()> {
+        let booted = booted();
+        for container in Container::list(&self.project)? {
+            let state = container.state;
+            let folder = self.project.container(&container.identity.name);
+            let unit = self.take_in(Unit::new(container, folder));
+            match state {
+                State::Running { shim, .. } => self.watch_adopted(&unit, shim),
+                State::Exited { code, at } | State::Restarting { code, at } => {
+                    self.continue_restarts(&unit, code, at, booted)?
+                }
+                State::Created => {}
+            }
+        }
+        if self.new_namespace {
+            // A network process that is there all the same lives in a namespace that nothing else is in any more.
+            self.end_network().await;
+        } else {
+            self.adopt_network().await;
+        }
+        Ok(())
+    }
+
+    fn continue_restarts(self: &Rc<Self>, unit: &Rc<Unit>, code: i32, at: u64, booted: u64) -> Result<()> {
+        let supervision = unit.supervision();
+        let policy = unit.identity.definition.restart;
+        let exited =
+            Exited { code, ran: Duration::ZERO, restarts: supervision.restarts, wanted: supervision.wanted };
+        let again = restart::decide(policy, exited).filter(|_| at >= booted && !unit.identity.one_off);
+        match again {
+            Some(again) => self.start_again(unit, again),
+            None => unit.supervise(|supervision| supervision.restarting = false),
+        }
+    }
+}
+
+/// When this machine was started, by its clock of now; far in the future when `/proc` does not tell.
+fn booted() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds: Option<f64> = uptime.split_whitespace().next().and_then(|text| text.parse().ok());
+    seconds.map_or(u64::MAX, |seconds| time::now().saturating_sub((seconds * 1e9) as u64))
+}

@@ -1,0 +1,300 @@
+//! Making a container's folder, and starting what is in it. Blocking; used by the supervisor and by `run`.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+use dpack_bundle::image::ImageConfig;
+use dpack_bundle::mounts::{self, ResolvedMount};
+use dpack_bundle::users::UserDatabase;
+use dpack_bundle::{BundleInput, Host, files as etc};
+use dpack_compose::project::{MountSource, NetworkMode, Port, Service};
+use dpack_network::{Attach, Attached};
+use dpack_payload::application::Image;
+use dpack_payload::digest::Digest;
+use dpack_sandbox::shim::{self, CreateOptions};
+
+use super::attach::lock;
+use super::network::{Network, ports};
+use crate::container::{Identity, random_id};
+use crate::failure::{Context as _, Failure};
+use crate::paths::ProjectPaths;
+use crate::{files, time};
+
+/// Largest `/etc/passwd` that is read from an image.
+const LARGEST_DATABASE: u64 = 4 << 20;
+
+/// What a container is made of.
+pub(crate) struct Making<'a> {
+    /// The project's folders.
+    pub(crate) project: &'a ProjectPaths,
+    /// Name of the container.
+    pub(crate) name: &'a str,
+    /// Its service's name.
+    pub(crate) service_name: &'a str,
+    /// Its service; `run` changes its command first.
+    pub(crate) service: &'a Service,
+    /// Which replica.
+    pub(crate) number: u32,
+    /// Made by `run`.
+    pub(crate) one_off: bool,
+    /// Its image.
+    pub(crate) image: &'a Image,
+    /// The image's layers on this device, lowest first.
+    pub(crate) layers: &'a [PathBuf],
+    /// [`crate::container::configuration_hash`].
+    pub(crate) configuration: String,
+    /// `full` or `single`.
+    pub(crate) id_map: &'a str,
+    /// With a terminal.
+    pub(crate) tty: bool,
+}
+
+/// Makes a container's folder. `container.json` comes last: without it, there is no container.
+pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
+    let folder = making.project.container(making.name);
+    let image = ImageConfig::parse(&making.image.config)
+        .with_context(|| format!("image `{}`", making.image.reference))
+        .input()?;
+    // What an interrupted creation left.
+    dpack_store::remove_tree(&folder)?;
+    for part in ["rootfs", "upper", "work", "etc"] {
+        let part = folder.join(part);
+        fs::create_dir_all(&part)
+            .with_context(|| format!("failed to create `{}`", part.display()))
+            .environment()?;
+    }
+    let id = random_id()?;
+    let planned = mounts::plan(making.service, &image).input()?;
+    let mounts = planned.into_iter().map(|mount| resolve(making, mount)).collect::<Result<Vec<_>>>()?;
+    let (passwd, group) = (image_file(making.layers, "etc/passwd"), image_file(making.layers, "etc/group"));
+    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let spec = dpack_bundle::spec(&BundleInput {
+        service: making.service,
+        image: &image,
+        id: &id,
+        container_dir: &folder,
+        layers: making.layers,
+        mounts: &mounts,
+        users: UserDatabase { passwd: &passwd, group: &group },
+        host: Host { hostname: hostname.trim(), single_id: making.id_map != "full" },
+        tty: making.tty,
+    })
+    .input()?;
+    files::write_json(&folder.join("config.json"), &spec)?;
+    write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), &making.service.network, None)?;
+    let identity = Identity {
+        version: Identity::VERSION,
+        id,
+        name: making.name.to_owned(),
+        service: making.service_name.to_owned(),
+        number: making.number,
+        one_off: making.one_off,
+        image: making.image.reference.clone(),
+        digest: making.image.digest,
+        layers: making.image.layers.clone(),
+        configuration: making.configuration.clone(),
+        created: time::format(time::now()),
+        command: spec.process.args.clone(),
+        hostname: spec.hostname.clone().unwrap_or_default(),
+        exposed: image.exposed_ports.clone(),
+        stop_signal: making
+            .service
+            .stop_signal
+            .clone()
+            .or(image.stop_signal)
+            .unwrap_or_else(|| "SIGTERM".to_owned()),
+        definition: making.service.clone(),
+    };
+    files::write_json(&folder.join("container.json"), &identity)?;
+    Ok(identity)
+}
+
+/// Finds the place of a mount on the device, and makes what may be made.
+fn resolve(making: &Making<'_>, mount: dpack_compose::project::Mount) -> Result<ResolvedMount> {
+    let source = match &mount.source {
+        MountSource::Volume { source, .. } => {
+            let name = match source {
+                Some(key) => key.clone(),
+                // `@` is in no volume's key, so that it cannot be one of the project's.
+                None => format!(
+                    "{}{}",
+                    anonymous_prefix(making.name),
+                    &Digest::of(mount.target.as_bytes()).hex()[..12]
+                ),
+            };
+            let folder = making.project.volumes().join(name);
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to create `{}`", folder.display()))
+                .environment()?;
+            folder
+        }
+        MountSource::Bind { source, create_host_path } => {
+            let source = PathBuf::from(source);
+            if !source.exists() {
+                check_bind(making.service_name, &source, *create_host_path)?;
+                fs::create_dir_all(&source)
+                    .with_context(|| format!("failed to create `{}`", source.display()))
+                    .environment()?;
+            }
+            source
+        }
+        MountSource::Tmpfs { .. } => PathBuf::new(),
+    };
+    Ok(ResolvedMount { mount, source })
+}
+
+/// What the names of a container's anonymous volumes begin with.
+fn anonymous_prefix(container: &str) -> String {
+    format!("@{container}@")
+}
+
+/// The anonymous volumes of a container, for when nobody will make it again.
+pub(crate) fn anonymous_volumes(project: &ProjectPaths, container: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(project.volumes()).into_iter().flatten().flatten();
+    let ours =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&anonymous_prefix(container)));
+    ours.map(|entry| entry.path()).collect()
+}
+
+/// Refuses a bind source that is missing and may not be made.
+pub(crate) fn check_bind(service: &str, source: &Path, create: bool) -> Result<(), Failure> {
+    if create || source.exists() {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "service `{service}` mounts `{}`, which does not exist",
+        source.display()
+    ))
+    .hint(format!("mkdir -p {}", source.display())))
+}
+
+/// A file of an image by its topmost layer; empty where there is none. The image is not trusted: a link is followed no
+/// further than its own layer, and what is no regular file is nothing.
+fn image_file(layers: &[PathBuf], path: &str) -> String {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    for layer in layers.iter().rev() {
+        let Ok(root) = open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+            continue;
+        };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) else { continue };
+        let file = fs::File::from(file);
+        let mut text = String::new();
+        let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        return match regular && file.take(LARGEST_DATABASE).read_to_string(&mut text).is_ok() {
+            true => text,
+            false => String::new(),
+        };
+    }
+    String::new()
+}
+
+/// Writes the files below `/etc`. In place, because a running container has them mounted.
+fn write_etc(
+    folder: &Path,
+    hostname: &str,
+    network: &NetworkMode,
+    attached: Option<&Attached>,
+) -> Result<()> {
+    let device = |path: &str| match fs::read_to_string(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to read `{path}`"))
+        }
+        text => Ok(text.unwrap_or_default()),
+    };
+    let addresses: Vec<IpAddr> = attached.and_then(Attached::address).map(IpAddr::V4).into_iter().collect();
+    let servers: Vec<IpAddr> =
+        attached.and_then(|attached| attached.nameserver).map(IpAddr::V4).into_iter().collect();
+    let (hosts, resolv_conf) = match network {
+        NetworkMode::Host => (device("/etc/hosts")?, device("/etc/resolv.conf")?),
+        NetworkMode::None => (etc::hosts(hostname, &[]), device("/etc/resolv.conf")?),
+        NetworkMode::Networks(_) => {
+            (etc::hosts(hostname, &addresses), etc::resolv_conf(&device("/etc/resolv.conf")?, &servers))
+        }
+    };
+    for (name, text) in
+        [("hosts", hosts), ("hostname", etc::hostname(hostname)), ("resolv.conf", resolv_conf)]
+    {
+        let path = folder.join("etc").join(name);
+        fs::write(&path, text)
+            .with_context(|| format!("failed to write `{}`", path.display()))
+            .environment()?;
+    }
+    Ok(())
+}
+
+/// A container that was started.
+pub(crate) struct Started {
+    /// Readable when its shim has ended.
+    pub(crate) shim: OwnedFd,
+    /// Its published ports, chosen numbers filled in.
+    pub(crate) ports: Vec<Port>,
+}
+
+/// Starts a container that is there. When anything fails, nothing of it runs.
+pub(crate) fn start(
+    network: &Mutex<Network>,
+    folder: &Path,
+    identity: &Identity,
+    attach: Option<&Attach>,
+) -> Result<Started> {
+    let locked = || lock(network);
+    let namespace = match attach {
+        Some(_) => Some(locked()?.namespace()?),
+        None => None,
+    };
+    let options =
+        CreateOptions { container_dir: folder, network_namespace: namespace.as_ref().map(OwnedFd::as_fd) };
+    let created = shim::create(&options).map_err(sandbox_failure)?;
+    let attached = match attach {
+        Some(attach) => Some(attach_network(&mut *locked()?, folder, identity, attach, created.init_pid)?),
+        None => {
+            write_etc(folder, &identity.hostname, &identity.definition.network, None)?;
+            None
+        }
+    };
+    let ports = attached.as_ref().map(|attached| ports(&attached.ports)).unwrap_or_default();
+    match created.start() {
+        Ok(started) => Ok(Started { shim: started.shim_pidfd, ports }),
+        Err(error) => {
+            if attach.is_some() {
+                let _ = locked()?.detach(&identity.name);
+            }
+            Err(sandbox_failure(error))
+        }
+    }
+}
+
+/// Connects a created container to its networks and tells it its address and name server.
+pub(crate) fn attach_network(
+    network: &mut Network,
+    folder: &Path,
+    identity: &Identity,
+    attach: &Attach,
+    init: i32,
+) -> Result<Attached> {
+    let attached = network.attach(attach, init)?;
+    if let Err(error) = write_etc(folder, &identity.hostname, &identity.definition.network, Some(&attached)) {
+        let _ = network.detach(&identity.name);
+        return Err(error);
+    }
+    Ok(attached)
+}
+
+/// The sandbox's errors carry their remedy apart from their text.
+pub(crate) fn sandbox_failure(error: dpack_sandbox::Error) -> anyhow::Error {
+    let (hint, code) = (error.hint(), error.exit_code());
+    let failure = Failure::of(&anyhow::Error::from(error));
+    let failure = Failure {
+        kind: crate::failure::Kind::Environment,
+        hint: failure.hint.or(hint),
+        exit_status: code.and_then(|code| u8::try_from(code).ok()),
+        ..failure
+    };
+    failure.into()
+}

@@ -1,0 +1,237 @@
+//! The supervisor's side of the network process: starts it, tells it what is wanted, and tells it again when it was killed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use dpack_compose::project::{NetworkMode, Port, Project, Protocol, Service};
+use dpack_network::{Attach, Attached, Client, ClientError, Membership, Namespace, NetworkConfig, Published};
+use dpack_sandbox::role::{Child, Spawn};
+use serde::{Deserialize, Serialize};
+
+use super::pidfd;
+use crate::container::Identity;
+use crate::failure::{Context as _, Failure};
+use crate::paths::ProjectPaths;
+
+/// `argv[0]` of the network process.
+pub(crate) const ROLE: &str = "dpack-network";
+/// How long it may take to listen.
+const START: Duration = Duration::from_secs(30);
+
+/// What the network process is told when it is started: its only argument.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Commission {
+    /// Where it listens.
+    socket: PathBuf,
+    /// A shim in whose network namespace the project's networks still are.
+    join: Option<u32>,
+}
+
+/// Role entry.
+pub(crate) fn main() -> Result<()> {
+    let argument =
+        std::env::args().nth(1).context("the network process was started without its commission")?;
+    let commission: Commission =
+        serde_json::from_str(&argument).context("the network's commission makes no sense")?;
+    dpack_network::serve(dpack_network::ServeOptions {
+        socket: commission.socket,
+        join: commission.join,
+        ready: None,
+    })?;
+    Ok(())
+}
+
+/// The connection to the network process, if there is one.
+pub(crate) struct Network {
+    socket: PathBuf,
+    log: PathBuf,
+    program_length: u64,
+    client: Option<Client>,
+    child: Option<Child>,
+}
+
+impl Network {
+    /// Not connected yet.
+    pub(crate) fn new(project: &ProjectPaths, program_length: u64) -> Self {
+        Self {
+            socket: project.network_socket(),
+            log: project.supervisor_log(),
+            program_length,
+            client: None,
+            child: None,
+        }
+    }
+
+    /// Makes sure that the process runs and has these networks. `join` is a live shim in the project's network namespace.
+    /// A descriptor comes back when this is another process than before: readable when it has ended.
+    pub(crate) fn ensure(&mut self, configs: &[NetworkConfig], join: Option<i32>) -> Result<Option<OwnedFd>> {
+        if let Some(client) = &mut self.client
+            && client.configure(configs).is_ok()
+        {
+            return Ok(None);
+        }
+        self.client = None;
+        let mut client = match Client::connect(&self.socket) {
+            Err(error) if error.is_absent() => {
+                self.start(join)?;
+                Client::connect_within(&self.socket, START)
+            }
+            client => client,
+        }
+        .environment()?;
+        client.configure(configs).environment()?;
+        let pid = client.status().environment()?.pid;
+        self.client = Some(client);
+        Ok(Some(pidfd::open(pid.cast_signed())?))
+    }
+
+    fn start(&mut self, join: Option<i32>) -> Result<()> {
+        let commission =
+            Commission { socket: self.socket.clone(), join: join.and_then(|pid| u32::try_from(pid).ok()) };
+        let commission = serde_json::to_string(&commission).context("failed to encode a commission")?;
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let child = Spawn::new(ROLE)
+            .arg(commission)
+            .program_length(self.program_length)
+            .detached(log.as_fd())
+            .spawn()
+            .context("failed to start the network process")
+            .environment()?;
+        if let Some(earlier) = self.child.replace(child) {
+            let _ = earlier.wait();
+        }
+        Ok(())
+    }
+
+    /// Connects only to a process that is there.
+    pub(crate) fn connect(&mut self) -> Result<()> {
+        self.client = Some(Client::connect(&self.socket).environment()?);
+        Ok(())
+    }
+
+    fn client(&mut self) -> Result<&mut Client> {
+        self.client.as_mut().context("the network process does not run")
+    }
+
+    /// The project's network namespace.
+    pub(crate) fn namespace(&mut self) -> Result<OwnedFd> {
+        self.client()?.network_namespace().environment()
+    }
+
+    /// Opens ports before the container is there.
+    pub(crate) fn publish(&mut self, container: &str, ports: &[dpack_network::Port]) -> Result<()> {
+        self.client()?.publish(container, ports).map_err(port_failure)?;
+        Ok(())
+    }
+
+    /// Connects a container.
+    pub(crate) fn attach(&mut self, attach: &Attach, init: i32) -> Result<Attached> {
+        let init = u32::try_from(init).context("a process ID is negative")?;
+        self.client()?.attach(attach, Namespace::Process(init)).map_err(port_failure)
+    }
+
+    /// Takes a container away, if there is a network process.
+    pub(crate) fn detach(&mut self, container: &str) -> Result<()> {
+        match &mut self.client {
+            Some(client) => client.detach(container).environment(),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the process. True when there was one.
+    pub(crate) fn end(&mut self) -> Result<bool> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => match Client::connect(&self.socket) {
+                Err(error) if error.is_absent() => return Ok(false),
+                client => client.environment()?,
+            },
+        };
+        client.shutdown().environment()?;
+        if let Some(child) = self.child.take() {
+            let _ = child.wait();
+        }
+        let _ = fs::remove_file(&self.socket);
+        Ok(true)
+    }
+}
+
+/// A port that is taken is the device's matter, and stands for itself.
+fn port_failure(error: ClientError) -> anyhow::Error {
+    Failure { kind: crate::failure::Kind::Environment, ..Failure::of(&error.into()) }.into()
+}
+
+/// The networks of a project that its network process makes.
+pub(crate) fn network_configs(project: &Project) -> Vec<NetworkConfig> {
+    let used = |key: &String| {
+        project
+            .services
+            .values()
+            .any(|service| memberships(&service.network).is_some_and(|m| m.contains_key(key)))
+    };
+    let networks = project.networks.iter().filter(|(key, _)| used(key));
+    networks.map(|(key, network)| NetworkConfig { key: key.clone(), internal: network.internal }).collect()
+}
+
+fn memberships(mode: &NetworkMode) -> Option<&BTreeMap<String, dpack_compose::project::Attachment>> {
+    match mode {
+        NetworkMode::Networks(networks) if !networks.is_empty() => Some(networks),
+        _ => None,
+    }
+}
+
+/// What a container is connected to; nothing for one with the device's network or none.
+pub(crate) fn attachment(identity: &Identity) -> Option<Attach> {
+    let service = &identity.definition;
+    let networks = memberships(&service.network)?.iter().map(|(key, attachment)| {
+        // A one-off container does not answer to its service's name, as in Docker Compose.
+        let names = if identity.one_off {
+            Vec::new()
+        } else {
+            [vec![identity.service.clone()], attachment.aliases.clone()].concat()
+        };
+        Membership { network: key.clone(), aliases: [names, vec![identity.short_id().to_owned()]].concat() }
+    });
+    let ports = if identity.one_off { Vec::new() } else { service.ports.iter().map(port).collect() };
+    Some(Attach {
+        container: identity.name.clone(),
+        hostname: service.hostname.clone(),
+        networks: networks.collect(),
+        ports,
+    })
+}
+
+/// Ports that a service publishes; nothing for one that is on no network of the project.
+pub(crate) fn service_ports(service: &Service) -> Option<Vec<dpack_network::Port>> {
+    memberships(&service.network)?;
+    (!service.ports.is_empty()).then(|| service.ports.iter().map(port).collect())
+}
+
+fn port(port: &Port) -> dpack_network::Port {
+    let protocol = match port.protocol {
+        Protocol::Tcp => dpack_network::Protocol::Tcp,
+        Protocol::Udp => dpack_network::Protocol::Udp,
+    };
+    dpack_network::Port { target: port.target, published: port.published, host_ip: port.host_ip, protocol }
+}
+
+/// Published ports as they are shown and kept: one for each address.
+pub(crate) fn ports(published: &[Published]) -> Vec<Port> {
+    let each = published
+        .iter()
+        .flat_map(|published| published.addresses.iter().map(move |address| (published, address)));
+    each.map(|(published, address)| Port {
+        target: published.target,
+        published: Some(address.port()),
+        host_ip: Some(address.ip()),
+        protocol: match published.protocol {
+            dpack_network::Protocol::Tcp => Protocol::Tcp,
+            dpack_network::Protocol::Udp => Protocol::Udp,
+        },
+    })
+    .collect()
+}

@@ -1,0 +1,117 @@
+//! The socket: who may ask, what was asked, and the events that go back.
+
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use super::reporter::Reporter;
+use super::state::Supervisor;
+use crate::failure::Failure;
+use crate::protocol::{self, Envelope, Event, Request};
+
+/// Serves until nobody needs a supervisor.
+pub(crate) async fn serve(supervisor: Rc<Supervisor>, listener: UnixListener) -> Result<()> {
+    loop {
+        let quieter = supervisor.quieter.notified();
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.context("failed to accept a connection")?;
+                supervisor.connections.update(|count| count + 1);
+                let supervisor = Rc::clone(&supervisor);
+                tokio::task::spawn_local(async move {
+                    converse(&supervisor, stream).await;
+                    supervisor.connections.update(|count| count - 1);
+                    supervisor.quieter.notify_one();
+                });
+            }
+            () = quieter => {
+                if supervisor.leaving.get() {
+                    return Ok(());
+                }
+                if supervisor.is_idle() {
+                    supervisor.end_network().await;
+                    // Somebody may have connected while the network process ended; that client tries again.
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// One connection: a request, its events, and then silence until the client goes.
+async fn converse(supervisor: &Rc<Supervisor>, stream: UnixStream) {
+    let ours = nix::unistd::geteuid().as_raw();
+    if !stream.peer_cred().is_ok_and(|peer| peer.uid() == ours) {
+        return;
+    }
+    let (read, mut write) = stream.into_split();
+    let mut reader = BufReader::new(read);
+    let Some(envelope) = receive(&mut reader).await else { return };
+    let (events, mut outbox) = mpsc::unbounded_channel();
+    let asked = {
+        let supervisor = Rc::clone(supervisor);
+        tokio::task::spawn_local(async move {
+            let reporter = Reporter::new(events);
+            let last = answer(&supervisor, envelope, &reporter).await;
+            let superseded = last == Event::Superseded;
+            reporter.send(last);
+            superseded
+        })
+    };
+    while let Some(event) = outbox.recv().await {
+        let Ok(line) = protocol::encode(&event) else { continue };
+        if write.write_all(&line).await.is_err() {
+            break;
+        }
+    }
+    if asked.await.unwrap_or(false) {
+        supervisor.leaving.set(true);
+        supervisor.quieter.notify_one();
+        return;
+    }
+    // `run` stays connected as long as its container runs, which keeps us here.
+    let mut rest = [0; 64];
+    while reader.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+}
+
+async fn receive(
+    reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+) -> Option<Result<Envelope, Failure>> {
+    let mut line = Vec::new();
+    reader.take(protocol::LONGEST as u64).read_until(b'\n', &mut line).await.ok()?;
+    if line.is_empty() {
+        return None;
+    }
+    Some(
+        serde_json::from_slice(&line)
+            .map_err(|error| Failure::usage(format!("the request makes no sense: {error}"))),
+    )
+}
+
+/// Carries a request out; the last event.
+async fn answer(
+    supervisor: &Rc<Supervisor>,
+    envelope: Result<Envelope, Failure>,
+    reporter: &Reporter,
+) -> Event {
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(failure) => return Event::Failed(failure),
+    };
+    if envelope.version != protocol::VERSION || envelope.build != supervisor.executable.build() {
+        // What is being done is done first; what comes after waits for our successor.
+        let _operation = supervisor.operation.lock().await;
+        return Event::Superseded;
+    }
+    let request: Request = match serde_json::from_value(envelope.request) {
+        Ok(request) => request,
+        Err(error) => return Event::Failed(Failure::usage(format!("the request makes no sense: {error}"))),
+    };
+    match supervisor.carry_out_request(request, reporter).await {
+        Ok(done) => Event::Done(done),
+        Err(error) => Event::Failed(Failure::of(&error)),
+    }
+}

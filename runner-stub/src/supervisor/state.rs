@@ -1,0 +1,173 @@
+//! What the supervisor keeps in memory: all of it can be found again on disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use dpack_store::{IdMapKind, Store};
+use tokio::sync::Notify;
+
+use super::Commission;
+use super::network::Network;
+use crate::container::{Container, Identity, Supervision};
+use crate::paths::{Paths, ProjectPaths};
+use crate::payload::Executable;
+use crate::plan::Existing;
+
+/// A project's supervisor.
+pub(crate) struct Supervisor {
+    /// Project name.
+    pub(crate) name: String,
+    /// Data and runtime folder.
+    pub(crate) paths: Paths,
+    /// The project's part of them.
+    pub(crate) project: ProjectPaths,
+    /// The executable it serves.
+    pub(crate) executable: Arc<Executable>,
+    /// `full` or `single`.
+    pub(crate) id_map: String,
+    /// Its user namespace is new.
+    pub(crate) new_namespace: bool,
+    /// The connection to the network process.
+    pub(crate) network: Arc<Mutex<Network>>,
+    /// Containers, by name.
+    pub(crate) units: RefCell<BTreeMap<String, Rc<Unit>>>,
+    /// One request that changes the project at a time.
+    pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Connections that are open.
+    pub(crate) connections: Cell<usize>,
+    /// It was superseded: leave whatever runs.
+    pub(crate) leaving: Cell<bool>,
+    /// A connection closed, a container exited.
+    pub(crate) quieter: Notify,
+}
+
+/// One container, as the supervisor sees it.
+pub(crate) struct Unit {
+    /// Who it is.
+    pub(crate) identity: Identity,
+    /// Its folder.
+    pub(crate) folder: PathBuf,
+    supervision: RefCell<Supervision>,
+    /// Its shim lives.
+    pub(crate) running: Cell<bool>,
+    /// Held while it is being started or stopped.
+    pub(crate) busy: tokio::sync::Mutex<()>,
+    /// `running` or what is wanted has changed.
+    pub(crate) changed: Notify,
+}
+
+impl Supervisor {
+    /// A supervisor that knows of no container yet.
+    pub(crate) fn new(commission: Commission, executable: Executable) -> Self {
+        let project = commission.paths.project(&commission.project);
+        let network = Network::new(&project, executable.program_length());
+        Self {
+            name: commission.project,
+            paths: commission.paths,
+            project,
+            executable: Arc::new(executable),
+            id_map: commission.id_map,
+            new_namespace: commission.new_namespace,
+            network: Arc::new(Mutex::new(network)),
+            units: RefCell::default(),
+            operation: tokio::sync::Mutex::default(),
+            connections: Cell::default(),
+            leaving: Cell::default(),
+            quieter: Notify::new(),
+        }
+    }
+
+    /// The store for the ID map of this user namespace.
+    pub(crate) fn store(&self) -> Result<Store> {
+        let kind = if self.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
+        Ok(Store::open(&self.paths.data, kind)?)
+    }
+
+    /// A container by name.
+    pub(crate) fn unit(&self, name: &str) -> Option<Rc<Unit>> {
+        self.units.borrow().get(name).cloned()
+    }
+
+    /// All containers, by name.
+    pub(crate) fn all(&self) -> Vec<Rc<Unit>> {
+        self.units.borrow().values().cloned().collect()
+    }
+
+    /// Takes a container in, in the place of one of the same name.
+    pub(crate) fn take_in(&self, unit: Unit) -> Rc<Unit> {
+        let unit = Rc::new(unit);
+        self.units.borrow_mut().insert(unit.identity.name.clone(), Rc::clone(&unit));
+        unit
+    }
+
+    /// What there is, for planning.
+    pub(crate) fn existing(&self) -> Vec<Existing> {
+        let units = self.units.borrow();
+        units.values().map(|unit| unit.existing()).collect()
+    }
+
+    /// Nobody needs it: nothing runs or is about to, nobody is connected, nothing is being done.
+    pub(crate) fn is_idle(&self) -> bool {
+        let needed = |unit: &Rc<Unit>| unit.running.get() || unit.supervision().restarting;
+        self.connections.get() == 0
+            && self.operation.try_lock().is_ok()
+            && !self.units.borrow().values().any(needed)
+    }
+}
+
+impl Unit {
+    /// A container as its folder tells.
+    pub(crate) fn new(container: Container, folder: PathBuf) -> Self {
+        Self {
+            running: Cell::new(container.state.is_running()),
+            identity: container.identity,
+            folder,
+            supervision: RefCell::new(container.supervision),
+            busy: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What is wanted of it.
+    pub(crate) fn supervision(&self) -> Supervision {
+        self.supervision.borrow().clone()
+    }
+
+    /// Changes what is wanted of it, on disk too.
+    pub(crate) fn supervise(&self, change: impl FnOnce(&mut Supervision)) -> Result<()> {
+        let mut changed = self.supervision();
+        change(&mut changed);
+        if changed != *self.supervision.borrow() {
+            changed.store(&self.folder)?;
+            *self.supervision.borrow_mut() = changed;
+            self.changed.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Waits until it does not run.
+    pub(crate) async fn exited(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.running.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn existing(&self) -> Existing {
+        Existing {
+            name: self.identity.name.clone(),
+            service: self.identity.service.clone(),
+            number: self.identity.number,
+            one_off: self.identity.one_off,
+            configuration: self.identity.configuration.clone(),
+            running: self.running.get(),
+        }
+    }
+}
