@@ -20,7 +20,7 @@ pub(crate) fn format_and_lint() -> Result<()> {
 }
 
 /// Links between items lead somewhere, private ones included.
-fn documentation() -> Result<()> {
+pub(crate) fn documentation() -> Result<()> {
     process::run(
         workspace::cargo()?
             .args(["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--document-private-items"])

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod check;
+mod demo;
 mod elf;
 mod process;
 mod reproducible;
@@ -15,6 +16,7 @@ mod setup;
 mod sizes;
 mod static_build;
 mod stubs;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -60,6 +62,12 @@ fn run() -> Result<()> {
             if check_reproducible { reproducible::check(&platforms) } else { stubs::build(&platforms) }
         }
         "probe" => arguments.finish().and_then(|()| stubs::build_probes()),
+        "demo" => arguments.finish().and_then(|()| demo::run()),
+        "test" => {
+            let filter = arguments.word();
+            arguments.finish()?;
+            test::run(filter.as_deref())
+        }
         "check" => arguments.finish().and_then(|()| check::run()),
         "size" => {
             let record = arguments.flag("--record");

@@ -48,6 +48,11 @@ pub(crate) fn stubs(targets: &[&Target]) -> Result<()> {
     install(&packages)
 }
 
+/// What running an application on this machine needs: `newuidmap`, and for root a way to become an ordinary user.
+pub(crate) fn demo() -> Result<()> {
+    install(&["uidmap", "util-linux"])
+}
+
 /// What the integration tests need. Emulators are unpacked by the tests themselves when they are not installed.
 pub(crate) fn tests() -> Result<()> {
     install(TESTS)

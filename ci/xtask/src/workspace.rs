@@ -22,6 +22,12 @@ pub(crate) fn probes() -> Result<PathBuf> {
     Ok(root()?.join("target/probes"))
 }
 
+/// Where `cargo build --release` puts programs.
+pub(crate) fn release_folder() -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    Ok(root()?.join(target).join("release"))
+}
+
 /// The folder for what development needs and no clone should have twice: toolchain, unpacked packages, test images.
 pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -4,7 +4,7 @@
 //! images of one distribution do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use dpack_payload::digest::Digest;
 use dpack_targets::{TARGETS, Target};
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::image::Image;
 use super::index::{Format, Index};
@@ -49,15 +50,12 @@ http {
 
 /// BusyBox, as a Docker manifest list: a shell and the usual small programs, each a hard link.
 pub fn busybox() -> Result<Index> {
-    Index::in_format(
-        Format::Docker,
-        &for_each_target("busybox", |_, image| Ok(image.set("Cmd", json!(["sh"]))))?,
-    )
+    made_once("busybox", Format::Docker, |_, image| Ok(image.set("Cmd", json!(["sh"]))))
 }
 
 /// Redis, as an OCI index: an entrypoint that starts as root and gives that up, a volume, a port.
 pub fn redis() -> Result<Index> {
-    let images = for_each_target("redis", |files, image| {
+    made_once("redis", Format::Oci, |files, image| {
         let layer = Layer::new()
             .tree(&files.join("app"))?
             .file("usr/bin/docker-entrypoint.sh", 0o755, REDIS_ENTRYPOINT.as_bytes())
@@ -70,13 +68,12 @@ pub fn redis() -> Result<Index> {
             .set("ExposedPorts", json!({"6379/tcp": {}}))
             .set("Volumes", json!({"/data": {}}))
             .set("WorkingDir", json!("/data")))
-    })?;
-    Index::new(&images)
+    })
 }
 
 /// nginx, as an OCI index: a master as root, workers as `www-data`, SIGQUIT to stop.
 pub fn nginx() -> Result<Index> {
-    let images = for_each_target("nginx", |files, image| {
+    made_once("nginx", Format::Oci, |files, image| {
         let layer = Layer::new()
             .tree(&files.join("app"))?
             .file("etc/nginx/nginx.conf", 0o644, NGINX_CONFIGURATION.as_bytes())
@@ -86,38 +83,47 @@ pub fn nginx() -> Result<Index> {
             .set("Cmd", json!(["nginx", "-g", "daemon off;"]))
             .set("ExposedPorts", json!({"80/tcp": {}}))
             .set("StopSignal", json!("SIGQUIT")))
-    })?;
-    Index::new(&images)
+    })
 }
 
-fn for_each_target(name: &str, finish: impl Fn(&Path, Image) -> Result<Image>) -> Result<Vec<Image>> {
-    TARGETS
-        .iter()
-        .map(|target| {
-            let files = unpacked(name, target)?;
-            let base = Layer::new().tree(&files.join("base"))?;
-            finish(&files, Image::new(target.platform)?.layer(base))
-        })
-        .collect()
-}
-
-/// The folder with an image's files, made on first use. The name holds what they depend on.
-fn unpacked(image: &str, target: &Target) -> Result<PathBuf> {
+/// The image from the cache, or made and put there. The folder's name holds everything that the image is made by.
+fn made_once(name: &str, format: Format, finish: impl Fn(&Path, Image) -> Result<Image>) -> Result<Index> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
-    let script = workspace().join("tests/images/unpack.sh");
-    let recipe = [fs::read(&script)?, fs::read(script.with_file_name("applets"))?].concat();
-    let version = &Digest::of(&recipe).hex()[..12];
-    let folder = cache().join("images").join(format!("{image}-{}-{version}", target.debian));
+    let version = Digest::of(RECIPE.concat().as_bytes()).hex();
+    let folder = cache().join("images").join(format!("{name}-{}", &version[..12]));
     if !folder.is_dir() {
-        let aside = folder.with_extension(std::process::id().to_string());
-        let mut unpack = Command::new(&script);
-        unpack.args([image, target.debian]).arg(&aside).env("DPACK_DEV_CACHE", cache());
-        Output::of(&mut unpack)?.success().with_context(|| format!("failed to make image `{image}`"))?;
-        // another process may have finished first; its files are the same
-        if fs::rename(&aside, &folder).is_err() {
-            fs::remove_dir_all(&aside)?;
+        let mut images = Vec::new();
+        for target in TARGETS {
+            let files = unpack(name, target)?;
+            let base = Layer::new().tree(&files.path().join("base"))?;
+            images.push(finish(files.path(), Image::new(target.platform)?.layer(base))?);
         }
+        let aside = tempfile::tempdir_in(cache())?;
+        Index::in_format(format, &images)?.write_layout(aside.path(), "latest")?;
+        fs::create_dir_all(cache().join("images"))?;
+        // another process may have finished first; its image is the same
+        let _ = fs::rename(aside.path(), &folder);
     }
+    Index::read_layout(&folder)
+}
+
+/// The sources of whatever decides an image's bytes.
+const RECIPE: &[&str] = &[
+    include_str!("debian.rs"),
+    include_str!("layer.rs"),
+    include_str!("image.rs"),
+    include_str!("index.rs"),
+    include_str!("../../images/unpack.sh"),
+    include_str!("../../images/applets"),
+];
+
+/// Unpacks one platform's files.
+fn unpack(image: &str, target: &Target) -> Result<TempDir> {
+    fs::create_dir_all(cache())?;
+    let folder = tempfile::tempdir_in(cache())?;
+    let mut script = Command::new(workspace().join("tests/images/unpack.sh"));
+    script.args([image, target.debian]).arg(folder.path()).env("DPACK_DEV_CACHE", cache());
+    Output::of(&mut script)?.success().with_context(|| format!("failed to make image `{image}`"))?;
     Ok(folder)
 }

@@ -11,7 +11,7 @@ use super::index::Format;
 use super::layer::Layer;
 
 /// Content with the digest that names it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
     /// Digest of `content`, unless a test wants a lie.
     pub digest: Digest,

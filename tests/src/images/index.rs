@@ -57,7 +57,7 @@ impl Format {
 }
 
 /// A finished image of several platforms: what its name stands for, and every blob.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     format: Format,
     /// The index itself.
@@ -93,6 +93,15 @@ impl Index {
             .collect();
         let root = json!({"schemaVersion": 2, "mediaType": format.index_type(), "manifests": descriptors});
         Ok(Self { format, root: Blob::new(serde_json::to_vec(&root)?), manifests, blobs })
+    }
+
+    pub(super) fn from_parts(
+        format: Format,
+        root: Blob,
+        manifests: Vec<(Platform, Blob)>,
+        blobs: Vec<Blob>,
+    ) -> Self {
+        Self { format, root, manifests, blobs }
     }
 
     /// Digest of one platform's manifest.
