@@ -5,3 +5,6 @@ pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod size;
 pub(crate) mod time;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Hostile files: bounded time and memory, no stack overflow, no panic.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use dpack_compose::{Environment, Model, interpolate, parse};

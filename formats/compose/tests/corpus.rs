@@ -1,5 +1,7 @@
 //! The corpus: what Docker Compose makes of each case (recorded by `corpus/record.sh`), and what this crate makes of it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::Path;
 
 use dpack_compose::{Environment, LoadOptions, Model, Resolved, interpolate, load};
@@ -74,11 +76,12 @@ fn resolve(folder: &Path) -> Resolved {
 fn simplify(json: &mut Json, key: &str) {
     match json {
         Json::Object(map) => {
-            map.retain(|key, value| {
-                !(value.is_null() && matches!(key.as_str(), "command" | "entrypoint"))
-                    && !(key == "ipam" && value.as_object().is_some_and(|ipam| ipam.is_empty()))
-                    // A false `create_host_path` is left out by Compose, and the empty mapping around it too.
-                    && !(matches!(key.as_str(), "create_host_path" | "read_only" | "init" | "nocopy") && *value == Json::Bool(false))
+            map.retain(|key, value| match key.as_str() {
+                "command" | "entrypoint" => !value.is_null(),
+                "ipam" => value.as_object().is_none_or(|ipam| !ipam.is_empty()),
+                // False is left out, and the empty mapping around it too.
+                "create_host_path" | "read_only" | "init" | "nocopy" => *value != Json::Bool(false),
+                _ => true,
             });
             // Compose escapes `$` in keys as well, where nothing takes it back.
             *map =
