@@ -1,6 +1,8 @@
 //! The index: what frames, chunks and layers a payload has, parsed into tables that cannot contradict each other.
 //!
-//!     header | frames | chunks | layers | bodies | references | application JSON
+//! ```text
+//! header | frames | chunks | layers | bodies | references | application JSON
+//! ```
 //!
 //! The tables hold lengths; every position is a sum of what stands before it, made once while parsing. Invariants of a
 //! parsed index, on which the readers rely: frames tile the bytes before the stored index; the chunks of a frame tile

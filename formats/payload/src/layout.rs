@@ -4,6 +4,7 @@
 //! overlaps and holes cannot be written down.
 
 use crate::digest::Digest;
+use crate::limits::{MAX_ANNEX, MAX_INDEX_RAW, MAX_INDEX_STORED};
 
 /// First bytes of a trailer; with the high bit and both line ends of PNG's, so that text-mode transfers are noticed.
 pub(crate) const TRAILER_MAGIC: [u8; 8] = *b"\x89DPACK\r\n";
@@ -172,8 +173,9 @@ impl Trailer {
             .and_then(|end| end.checked_add(TRAILER_SIZE as u64));
         let consistent = size as usize == TRAILER_SIZE
             && end == Some(trailer.payload_length)
-            && trailer.index_stored <= crate::limits::MAX_INDEX_STORED
-            && trailer.index_raw <= crate::limits::MAX_INDEX_RAW;
+            && trailer.index_stored <= MAX_INDEX_STORED
+            && trailer.index_raw <= MAX_INDEX_RAW
+            && trailer.annex_length <= MAX_ANNEX;
         if consistent { Ok(trailer) } else { Err(TrailerError::Inconsistent) }
     }
 }

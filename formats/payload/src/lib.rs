@@ -1,6 +1,8 @@
 //! The dpack payload format: what travels behind the runner in an executable. FORMAT.md is the specification.
 //!
-//!     stub ELF | padding | frames … | index | trailer
+//! ```text
+//! stub ELF | padding | frames … | index | trailer
+//! ```
 //!
 //! The reader is always there; what only the builder needs is in [`write`], behind the feature of that name.
 //!

@@ -15,6 +15,9 @@ pub const MAX_INDEX_RAW: u64 = 256 << 20;
 /// Most bytes that the compressed index may take in the file.
 pub const MAX_INDEX_STORED: u64 = MAX_INDEX_RAW + (MAX_INDEX_RAW >> 7) + 1024;
 
+/// Most bytes of the annex between index and trailer.
+pub const MAX_ANNEX: u64 = 1 << 20;
+
 /// Most bytes of section headers and section names that are read from an ELF file.
 pub(crate) const MAX_SECTION_TABLE: u64 = 4 << 20;
 

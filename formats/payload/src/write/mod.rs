@@ -1,9 +1,11 @@
 //! Writing payloads, in stages that the caller strings together, so that it can cache and run them in parallel:
 //!
-//!     tar -> split -> LayerRecipe ─┐
-//!                                  ├─ plan_frames -> FramePlan -> compress_frame -> StoredFrame ─┐
-//!     tar -> split -> LayerRecipe ─┘                                                             │
-//!     stub -> StubHead ───────────────────────────────────────────────────────> PayloadWriter <──┘
+//! ```text
+//! tar -> split -> LayerRecipe ─┐
+//!                              ├─ plan_frames -> FramePlan -> compress_frame -> StoredFrame ─┐
+//! tar -> split -> LayerRecipe ─┘                                                             │
+//! stub -> StubHead ───────────────────────────────────────────────────────> PayloadWriter <──┘
+//! ```
 //!
 //! Same inputs, same bytes: nothing here looks at a clock, a path of this machine, or the order of a hash map.
 
@@ -23,4 +25,4 @@ pub use plan::{ChunkSource, FramePlan, Place, PlannedChunk, plan_frames};
 pub use recipe::{BodyRecipe, ChunkRecipe, LayerRecipe, RecipeError};
 pub use splice::{SpliceError, StubHead};
 pub use split::split;
-pub use writer::{PayloadWriter, Summary, WriteError};
+pub use writer::{PayloadWriter, Summary, WriteError, seal};

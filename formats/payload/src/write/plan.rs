@@ -61,6 +61,12 @@ struct Candidate<'a> {
     path: &'a str,
 }
 
+impl Candidate<'_> {
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 /// Sorts the chunks of all layers into frames, each chunk once.
 pub fn plan_frames<'a>(recipes: impl IntoIterator<Item = &'a LayerRecipe>, level: Level) -> Vec<FramePlan> {
     let recipes: Vec<_> = recipes.into_iter().collect();
@@ -79,8 +85,9 @@ pub fn plan_frames<'a>(recipes: impl IntoIterator<Item = &'a LayerRecipe>, level
             });
         }
     }
-    // Stable, so the pieces of one file and equal names stay in the order of the layers.
-    bodies.sort_by(|a, b| (a.kind, a.path).cmp(&(b.kind, b.path)));
+    // By name before path: `__init__.py` is most like other `__init__.py`, and a library like its other version. Stable, so
+    // the pieces of one file and equal paths stay in the order of the layers.
+    bodies.sort_by(|a, b| (a.kind, a.name(), a.path).cmp(&(b.kind, b.name(), b.path)));
 
     let mut frames = Vec::new();
     for group in [skeletons, bodies] {

@@ -1,6 +1,8 @@
 //! Splicing: what has to stand before a payload so that it is a section of a valid ELF file.
 //!
-//!     stub | section headers | section names | padding | payload
+//! ```text
+//! stub | section headers | section names | padding | payload
+//! ```
 //!
 //! The stub's bytes stay where they are, so nothing that is loaded moves. Its section headers are copied behind it with
 //! one more, `.dpack`; only the ELF header's three section fields change. The new table stands before the payload, so that
@@ -200,7 +202,7 @@ macro_rules! head_for_class {
 
             let size_field =
                 table + payload_section * size_of::<Section>() + std::mem::offset_of!(Section, sh_size);
-            let program_digest = program_digest(&bytes, bytes.len() as u64)
+            let program_digest = program_digest(&stub, stub.len() as u64)
                 .ok()
                 .flatten()
                 .ok_or(SpliceError::Malformed("program headers"))?;

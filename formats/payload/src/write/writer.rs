@@ -186,26 +186,12 @@ impl<W: Write + Seek> PayloadWriter<W> {
         let raw = tables
             .encode(&json, head.as_ref().map(StubHead::description))
             .ok_or(WriteError::IndexTooLarge(u64::MAX))?;
-        let index_raw = raw.len() as u64;
-        if index_raw > MAX_INDEX_RAW {
-            return Err(WriteError::IndexTooLarge(index_raw));
+        if raw.len() as u64 > MAX_INDEX_RAW {
+            return Err(WriteError::IndexTooLarge(raw.len() as u64));
         }
-        let stored = compress(&raw, i32::from(level.get()))?;
-        let index_stored = stored.len() as u64;
-        let payload_length = frames_length + index_stored + TRAILER_SIZE as u64;
-        let trailer = Trailer {
-            incompatible: 0,
-            compatible: 0,
-            payload_length,
-            index_offset: frames_length,
-            index_stored,
-            index_raw,
-            annex_length: 0,
-            index_digest: Digest::of(&stored),
-            annex_digest: Digest::of(b""),
-        };
-        out.write_all(&stored)?;
-        out.write_all(&trailer.encode())?;
+        let (tail, trailer) = seal(&raw, frames_length, level)?;
+        let Trailer { payload_length, index_stored, .. } = trailer;
+        out.write_all(&tail)?;
         let mut file_length = payload_length;
         if let Some(head) = &head {
             file_length += head.bytes().len() as u64;
@@ -241,4 +227,24 @@ impl<W: Write + Seek> PayloadWriter<W> {
         }
         Ok(length)
     }
+}
+
+/// The stored index and the trailer for frames of this length. Public so that tests can seal indexes that no writer would
+/// write.
+pub fn seal(raw_index: &[u8], frames_length: u64, level: Level) -> io::Result<(Vec<u8>, Trailer)> {
+    let mut tail = compress(raw_index, i32::from(level.get()))?;
+    let index_stored = tail.len() as u64;
+    let trailer = Trailer {
+        incompatible: 0,
+        compatible: 0,
+        payload_length: frames_length + index_stored + TRAILER_SIZE as u64,
+        index_offset: frames_length,
+        index_stored,
+        index_raw: raw_index.len() as u64,
+        annex_length: 0,
+        index_digest: Digest::of(&tail),
+        annex_digest: Digest::of(b""),
+    };
+    tail.extend_from_slice(&trailer.encode());
+    Ok((tail, trailer))
 }

@@ -1,5 +1,6 @@
 //! Helpers that the tests share.
 #![allow(dead_code, reason = "each test uses some of them")]
+#![allow(clippy::unwrap_used, reason = "these are tests, though not in a function marked so")]
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -114,4 +115,37 @@ pub(crate) fn sample_tar() -> Vec<u8> {
     append(Symlink, "etc/soft", b"", Some(&"very/".repeat(50)));
     append(Fifo, "run/fifo", b"", None);
     tar.into_inner().unwrap()
+}
+
+/// A static x86-64 executable that exits with status 42, without section headers.
+pub(crate) fn tiny_elf64() -> Vec<u8> {
+    let code = b"\xb8\x3c\0\0\0\xbf\x2a\0\0\0\x0f\x05"; // mov eax, 60; mov edi, 42; syscall
+    let size = 64 + 56 + code.len() as u64;
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    for word in [0x40_0078_u64, 64, 0] {
+        elf.extend(word.to_le_bytes()); // entry, program headers, section headers
+    }
+    elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    elf.extend([1, 0, 0, 0, 5, 0, 0, 0]); // PT_LOAD, read and execute
+    for word in [0, 0x40_0000, 0x40_0000, size, size, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+/// The same for 32-bit x86.
+pub(crate) fn tiny_elf32() -> Vec<u8> {
+    let code = b"\xb8\x01\0\0\0\xbb\x2a\0\0\0\xcd\x80"; // mov eax, 1; mov ebx, 42; int 0x80
+    let size = 52 + 32 + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0".to_vec();
+    for word in [0x40_0054_u32, 52, 0, 0] {
+        elf.extend(word.to_le_bytes()); // entry, program headers, section headers, flags
+    }
+    elf.extend([52, 0, 32, 0, 1, 0, 40, 0, 0, 0, 0, 0]);
+    for word in [1, 0, 0x40_0000, 0x40_0000, size, size, 5, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
 }
