@@ -24,12 +24,32 @@ pub struct Resolved {
     /// The variables the files refer to; nothing for those that are not set.
     pub variables: BTreeMap<String, Option<Variable>>,
     canonical: Node,
+    files: Vec<String>,
 }
 
 impl Resolved {
     /// The application as `docker compose config --format json` prints it.
     pub fn to_json(&self) -> Json {
         render::escape(model::to_json(&self.canonical))
+    }
+
+    /// A finding of a later stage about a value, as `["services", "web", "image"]`, with the place where it stands.
+    pub fn diagnostic(&self, keys: &[&str], message: impl Into<String>) -> Diagnostic {
+        let mut node = &self.canonical;
+        for key in keys {
+            match node.get(key) {
+                Some(value) => node = value,
+                None => break,
+            }
+        }
+        Diagnostic {
+            file: self.files.get(usize::from(node.at.file)).cloned(),
+            line: node.at.line,
+            column: node.at.column,
+            path: keys.join("."),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The application as `docker compose config` prints it.
@@ -67,10 +87,11 @@ pub fn interpolate(model: &Model, environment: &Environment) -> Result<Resolved,
     normalise::project(&mut canonical, &name, &mut variables);
     let mut project = typed::project(&canonical, &name, &mut report);
     references::check(&project, &canonical, &mut report);
+    let files = report.files.clone();
     let warnings = report.finish()?;
     let used = references::used(&project);
     project.networks.retain(|key, _| used.contains(&("networks", key.clone())));
     project.volumes.retain(|key, _| used.contains(&("volumes", key.clone())));
     normalise::drop_unused(&mut canonical, &used);
-    Ok(Resolved { project, warnings, variables: variables.used, canonical })
+    Ok(Resolved { project, warnings, variables: variables.used, canonical, files })
 }

@@ -47,6 +47,17 @@
 //! # Ok::<(), dpack_compose::Errors>(())
 //! ```
 //!
+//! # Where it differs from Docker Compose
+//! `tests/corpus` holds Docker Compose's own answers to every supported key. Known differences, on purpose:
+//!
+//! - Bind sources stay relative (`./x`, `~/x`): they mean the device's folders, which nobody knows at build time.
+//! - Values that the engine would refuse at start are refused here: relative targets and working folders, unknown signals
+//!   and restart policies, unknown mount options, a port published twice, variables without a name.
+//! - A volume with a name of one letter (`v:/data`) is a volume, not a Windows drive.
+//! - The same port in short and long form of two files is one port.
+//! - `$` is doubled in printed values but not in keys, where reading would not undo it.
+//! - Dates (`A: 2001-01-01`) are strings; Compose refuses them.
+//!
 //! The library never prints and never reads the process environment; the only input and output is in `load`.
 
 #![forbid(unsafe_code)]

@@ -280,3 +280,12 @@ services:
         ]
     );
 }
+
+#[test]
+fn later_stages_can_point_at_a_value() {
+    let file = "services:\n  web:\n    image: gone\n";
+    let (model, _) = dpack_compose::parse("x", &[("c.yml".to_owned(), file.to_owned())]).unwrap();
+    let resolved = interpolate(&model, &Environment::new([])).unwrap();
+    let diagnostic = resolved.diagnostic(&["services", "web", "image"], "no such image");
+    assert_eq!(diagnostic.to_string(), "c.yml:3:12: services.web.image: no such image");
+}
