@@ -1,6 +1,8 @@
 //! From a service and an image config to an OCI runtime-spec bundle, as a pure function.
 //!
-//!     Service  ImageConfig  passwd, group  paths  ──spec()──> Spec ──> config.json
+//! ```text
+//! Service  ImageConfig  passwd, group  paths  ──spec()──> Spec ──> config.json
+//! ```
 //!
 //! Nothing here touches the disk or asks the system: the caller reads what is needed and writes the result. The rules are
 //! those of Docker Engine, so that an image finds what it was made for; each module names them.

@@ -71,7 +71,8 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
     let mut mounts = defaults(input);
     mounts.retain(|mount| {
         let target = &mount.destination;
-        !planned(target) && !(planned("/dev") && target.starts_with("/dev/"))
+        let hidden = planned("/dev") && target.starts_with("/dev/");
+        !planned(target) && !hidden
     });
     if read_only {
         let writable = ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];

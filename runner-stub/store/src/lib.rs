@@ -1,6 +1,8 @@
 //! Extracted layers on the device: written aside, renamed, shared by all projects of a user.
 //!
-//!     Source ──plan──> Tree, pieces by frame ──extract──> tmp.…/ ──Store──> <diff id>/
+//! ```text
+//! Source ──plan──> Tree, pieces by frame ──extract──> tmp.…/ ──Store──> <diff id>/
+//! ```
 //!
 //! - [`source`]: what is asked of a payload; `payload` answers it for `dpack_payload`.
 //! - `tar`, `tree`, `plan`: from headers to a list of what to write. No disk; everything hostile is refused here.

@@ -1,9 +1,11 @@
 //! The folder of extracted layers, and what happens to it when power fails at any moment.
 //!
-//!     layers/<id map>/lock                  flock(2): shared to look, exclusive to change
-//!     layers/<id map>/tmp.<random>/         being extracted or removed
-//!     layers/<id map>/<diff id hex>/        a layer
-//!     layers/<id map>/<diff id hex>.boot    boot ID under which it was extracted
+//! ```text
+//! layers/<id map>/lock                  flock(2): shared to look, exclusive to change
+//! layers/<id map>/tmp.<random>/         being extracted or removed
+//! layers/<id map>/<diff id hex>/        a layer
+//! layers/<id map>/<diff id hex>.boot    boot ID under which it was extracted
+//! ```
 //!
 //! Nobody waits for the disk when a layer is extracted: it is written into a `tmp.` folder, then the marker is written, then
 //! the folder is renamed. The data reach the disk later. What is found at each point where work can be cut off:
@@ -78,14 +80,9 @@ pub struct Store {
 impl Store {
     /// Opens `<data_dir>/layers/<kind>`, making it where it is missing.
     pub fn open(data_dir: &Path, kind: IdMapKind) -> Result<Self, Error> {
-        Self::open_under(data_dir, kind, BootId::current()?)
-    }
-
-    /// Opens a store as if under another boot.
-    pub(crate) fn open_under(data_dir: &Path, kind: IdMapKind, boot: BootId) -> Result<Self, Error> {
         let dir = data_dir.join("layers").join(kind.name());
         fs::create_dir_all(&dir).map_err(Error::disk("create", &dir))?;
-        Ok(Self { dir, kind, boot })
+        Ok(Self { dir, kind, boot: BootId::current()? })
     }
 
     /// Where a layer lies, whether it is there or not.

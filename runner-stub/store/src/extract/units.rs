@@ -112,8 +112,8 @@ impl<'a> Units<'a> {
 
     fn make_files(&self, number: u32, job: &Job<'_>) -> Result<(), Error> {
         let mut folders = Folders::new(job.root, &job.layout);
-        for &(job_number, inode) in self.remaining.keys() {
-            let Some(place) = job.layout.place(inode).filter(|_| job_number == number) else { continue };
+        for &(_, inode) in self.remaining.keys().filter(|&&(owner, _)| owner == number) {
+            let Some(place) = job.layout.place(inode) else { continue };
             create_file(folders.get(place.folder)?, place.name, 0o600)
                 .map_err(failed("create", &|| job.layout.path(place)))?;
         }

@@ -11,9 +11,7 @@ use std::path::Path;
 
 use dpack_payload::application::Application;
 use dpack_payload::digest::{DiffId, Digest};
-use dpack_payload::write::{
-    DEFAULT_LEVEL, LayerRecipe, PayloadWriter, Place, compress_frame, plan_frames, split,
-};
+use dpack_payload::write::{LayerRecipe, Level, PayloadWriter, Place, compress_frame, plan_frames, split};
 use dpack_payload::{Payload, ReadAt as _};
 
 /// A tar, entry by entry, with anything in it that a header can hold.
@@ -121,9 +119,10 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// A payload of layers, and their diff IDs.
 pub(crate) fn payload(tars: &[Vec<u8>]) -> (Payload<Vec<u8>>, Vec<DiffId>) {
+    let level = Level::new(1).unwrap();
     let recipes: Vec<LayerRecipe> = tars.iter().map(|tar| split(tar.as_slice()).unwrap()).collect();
-    let mut writer = PayloadWriter::new(Cursor::new(Vec::new()), None, DEFAULT_LEVEL).unwrap();
-    for plan in plan_frames(&recipes, DEFAULT_LEVEL) {
+    let mut writer = PayloadWriter::new(Cursor::new(Vec::new()), None, level).unwrap();
+    for plan in plan_frames(&recipes, level) {
         let frame = compress_frame(&plan, |chunk, buffer| {
             let number = recipes.iter().position(|recipe| recipe.diff_id == chunk.source.layer).unwrap();
             match chunk.source.place {
