@@ -19,6 +19,7 @@ use settings::Settings;
 
 use crate::failure::Failure;
 
+pub(crate) use commands::doctor::{ROLE as DOCTOR_ROLE, main as doctor_main};
 pub(crate) use commands::run::{ROLE as RUN_ROLE, main as run_main};
 
 /// Runs what was typed.

@@ -85,6 +85,8 @@ pub(crate) enum Ready {
 pub(crate) fn main() -> Result<()> {
     // Files that containers see must not depend on the umask of whoever typed `up`.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    // `up` in the foreground blocks the signals that it waits for, and blocked signals are inherited.
+    nix::sys::signal::SigSet::all().thread_unblock().context("failed to unblock signals")?;
     let ready = File::from(take_fd(READY).context("the supervisor was started without a pipe")?);
     match prepare() {
         Ok(Some((supervisor, listener, lock))) => run(supervisor, listener, lock, ready),
@@ -129,9 +131,19 @@ fn run(supervisor: Rc<Supervisor>, listener: UnixListener, lock: Lock, ready: Fi
     let _ = files::remove(&project.socket());
     if !project.containers().is_dir() {
         let _ = std::fs::remove_dir(&project.runtime);
+        remove_empty(&project);
     }
     drop(lock);
     outcome
+}
+
+/// Removes the folder of a project of which nothing is left. The lock is held while its file goes ([`Lock::take`]).
+fn remove_empty(project: &ProjectPaths) {
+    if !project.record().exists() && !project.volumes().exists() {
+        let _ = std::fs::remove_file(project.supervisor_log());
+        let _ = std::fs::remove_file(project.lock());
+        let _ = std::fs::remove_dir(&project.folder);
+    }
 }
 
 fn say(mut ready: File, message: &Ready) -> Result<()> {

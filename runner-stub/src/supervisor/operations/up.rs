@@ -198,9 +198,15 @@ impl Supervisor {
         let (store, executable) = (self.store()?, self.executable.clone());
         let extraction = reporter.extraction();
         let extracted = spawn_blocking(move || -> Result<_> {
+            // All at once, so that threads and progress know of everything; then what each image stacks.
+            let mut all: Vec<DiffId> = needed.values().flatten().copied().collect();
+            all.sort();
+            all.dedup();
+            let ensured = store.ensure(executable.payload(), &all, threads(), &extraction);
+            ensured.context("failed to extract the images").environment()?;
             let mut folders = BTreeMap::new();
             for (reference, layers) in &needed {
-                let ensured = store.ensure(executable.payload(), layers, threads(), &extraction);
+                let ensured = store.ensure(executable.payload(), layers, threads(), &dpack_store::Silent);
                 folders.insert(
                     reference.clone(),
                     ensured
