@@ -4,6 +4,8 @@
 //! at the line or at ` #` and are trimmed. Single quotes are literal, double quotes know escapes; both may span lines.
 //! Variables are filled in everywhere but in single quotes ([`crate::substitute`]).
 
+mod escape;
+
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
@@ -135,7 +137,7 @@ impl<'a> Parser<'a> {
         self.rest = self.rest.trim_start_matches(is_blank);
         if let Some(quote @ ('"' | '\'')) = self.rest.chars().next() {
             let raw = self.quoted(quote)?;
-            return if quote == '"' { self.expand(&unescape(&raw), line) } else { Ok(raw) };
+            return if quote == '"' { self.expand(&escape::unescape(&raw), line) } else { Ok(raw) };
         }
         let value = self.line();
         let value = value.split_once(" #").map_or(value, |(value, _)| value);
@@ -222,55 +224,6 @@ fn is_blank(character: char) -> bool {
 
 fn is_key_character(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '.' | '-' | '[' | ']')
-}
-
-/// Escapes of double quotes. `\$` becomes `$$`, which the expansion after this makes a `$`.
-fn unescape(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        result.push_str(before);
-        rest = after;
-        let Some(character) = after.chars().next() else {
-            result.push('\\');
-            break;
-        };
-        let replacement = match character {
-            'a' => '\x07',
-            'b' => '\x08',
-            'f' => '\x0c',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'v' => '\x0b',
-            '"' | '\\' => character,
-            '$' => {
-                result.push_str("$$");
-                rest = &after[1..];
-                continue;
-            }
-            '0' => {
-                // `\0101` is `A`; with fewer digits Compose drops the 0 and leaves the rest as it is.
-                let byte = octal(after);
-                result.push(byte.map_or('\\', char::from));
-                rest = &after[if byte.is_some() { 4 } else { 1 }..];
-                continue;
-            }
-            _ => {
-                result.push('\\');
-                continue;
-            }
-        };
-        result.push(replacement);
-        rest = &after[character.len_utf8()..];
-    }
-    result.push_str(rest);
-    result
-}
-
-/// `0NNN`, at most 255.
-fn octal(text: &str) -> Option<u8> {
-    u8::from_str_radix(text.get(1..4)?, 8).ok()
 }
 
 #[cfg(test)]

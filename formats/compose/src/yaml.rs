@@ -4,23 +4,20 @@
 //! bounded before it is built: size of the text, depth, and the number of nodes and bytes after aliases are expanded.
 //! Scalars are resolved in [`crate::scalar`], merge keys (`<<`) in [`merge_keys`].
 
+mod budget;
 mod merge_keys;
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
+use self::budget::{Cost, check, depth};
 use crate::diagnostic::{Diagnostic, Path, Position, Report};
 use crate::node::{Entry, MAX_DEPTH, Map, Node, Tag, Value};
 use crate::scalar;
 
 /// Largest Compose file.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
-/// Most nodes in a file, aliases expanded.
-const MAX_NODES: usize = 100_000;
-/// Most bytes of scalars in a file, aliases expanded.
-const MAX_SCALAR_BYTES: usize = 16 << 20;
-
 /// Why a file is no tree.
 type Failure = (Position, String);
 
@@ -81,13 +78,6 @@ struct Key {
     name: String,
     at: Position,
     is_merge: bool,
-}
-
-/// Nodes and bytes of scalars.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    nodes: usize,
-    bytes: usize,
 }
 
 #[derive(Default)]
@@ -282,33 +272,12 @@ impl Builder {
     }
 }
 
-/// What is used after spending `cost`, if that is allowed.
-fn check(used: Cost, cost: Cost, at: Position) -> Result<Cost, Failure> {
-    let sum =
-        Cost { nodes: used.nodes.saturating_add(cost.nodes), bytes: used.bytes.saturating_add(cost.bytes) };
-    if sum.nodes > MAX_NODES {
-        return Err((at, format!("more than {MAX_NODES} values, aliases expanded")));
-    }
-    if sum.bytes > MAX_SCALAR_BYTES {
-        return Err((at, format!("more than {} MiB of text, aliases expanded", MAX_SCALAR_BYTES >> 20)));
-    }
-    Ok(sum)
-}
-
 /// An absent value has no place of its own; its key's place is the one to show.
 fn placed(mut node: Node, key_at: Position) -> Node {
     if node.is_null() {
         node.at = key_at;
     }
     node
-}
-
-fn depth(node: &Node) -> usize {
-    match &node.value {
-        Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Map(map) => 1 + map.values().map(|entry| depth(&entry.node)).max().unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// A tag as it is usually written.
@@ -319,6 +288,3 @@ fn tag_name(tag: &saphyr_parser::Tag) -> String {
         format!("{}{}", tag.handle, tag.suffix)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ fn first_error(text: String) -> String {
     let started = Instant::now();
     let result = parse("shop", &[("compose.yml".to_owned(), text)])
         .and_then(|(model, _)| interpolate(&model, &Environment::new([("V".to_owned(), "v".repeat(1000))])));
-    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "took {:?}", started.elapsed());
     match result {
         Ok(_) => "accepted".to_owned(),
         Err(errors) => errors.iter().next().unwrap().to_string(),
@@ -139,7 +139,7 @@ fn random_changes_never_panic() {
     let environment =
         Environment::new([("SET".to_owned(), "set".to_owned()), ("PORT".to_owned(), "1".to_owned())]);
     let mut accepted = 0;
-    for round in 0..3_000 {
+    for round in 0..1_500 {
         let mut text = files[round % files.len()].clone().into_bytes();
         for _ in 0..=random.below(4) {
             mutate(&mut text, &mut random, &files);
@@ -154,7 +154,7 @@ fn random_changes_never_panic() {
             let _ = resolved.to_yaml();
         }
     }
-    assert!(accepted > 150, "only {accepted} of the changed files were accepted, the changes are too wild");
+    assert!(accepted > 75, "only {accepted} of the changed files were accepted, the changes are too wild");
 }
 
 fn mutate(text: &mut Vec<u8>, random: &mut Random, files: &[String]) {
