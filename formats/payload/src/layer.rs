@@ -4,10 +4,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::frame::FrameError;
+use crate::frame::{FrameDecoder, FrameError};
 use crate::index::{BodyRow, ChunkId, FrameId, Layer};
 use crate::payload::Payload;
 use crate::read_at::ReadAt;
+
+/// Pieces that one bulk read puts together, so that a layer of single bytes does not fill the memory.
+const MAX_PIECES: usize = 1 << 18;
 
 /// The virtual tar of one layer. Only the frames that hold what is read are decompressed: `tar::Archive::entries_with_seek`
 /// walks all entries by the skeleton's frames alone.
@@ -68,6 +71,37 @@ impl<'a, R: ReadAt> LayerReader<'a, R> {
         let Some(place) = self.place(offset) else { return Ok(0) };
         let frame = self.payload.frame(place.frame)?;
         Ok(place.copy(&frame, buffer))
+    }
+
+    /// Fills the buffer from a position of the tar, decompressing each frame that has a part in it once, past the cache:
+    /// for reading all of a layer in few large steps. Bodies lie in frames in another order than in the tar, so reading
+    /// in order would decompress frames again and again. Returns the number of
+    /// bytes: 0 only at the end of the tar, fewer than asked for there or in a layer of very small pieces.
+    pub fn read_bulk(
+        &self,
+        buffer: &mut [u8],
+        offset: u64,
+        decoder: &mut FrameDecoder,
+    ) -> Result<usize, FrameError> {
+        let mut pieces = Vec::new();
+        let mut filled = 0;
+        while let Some(mut place) = self.place(offset.saturating_add(filled as u64)) {
+            let length = place.range.len().min(buffer.len() - filled);
+            if length == 0 || pieces.len() == MAX_PIECES {
+                break;
+            }
+            place.range.end = place.range.start + length;
+            pieces.push((place, filled));
+            filled += length;
+        }
+        pieces.sort_unstable_by_key(|(place, at)| (place.frame, *at));
+        for run in pieces.chunk_by(|(a, _), (b, _)| a.frame == b.frame) {
+            let frame = self.payload.read_frame(run[0].0.frame, decoder)?;
+            for (place, at) in run {
+                place.copy(frame, &mut buffer[*at..]);
+            }
+        }
+        Ok(filled)
     }
 
     fn rows(&self) -> &'a [BodyRow] {

@@ -1,6 +1,6 @@
 //! Checking all of a file: every byte of it is covered by some hash (FORMAT.md, "What is covered by what").
 
-use std::io::{self, Read};
+use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +10,9 @@ use crate::frame::{FrameDecoder, FrameError};
 use crate::index::{ChunkId, FrameId, Head};
 use crate::payload::{Found, Payload};
 use crate::read_at::ReadAt;
+
+/// Bytes of a tar that are put together in memory at once.
+const WINDOW: u64 = 32 << 20;
 
 /// What stands before the payload, as far as it can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +28,8 @@ pub enum HeadState {
 /// Why a file is not what dpack wrote.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The file could not be read.
-    #[error("failed to read the file")]
+    /// The file could not be read, or the output not written.
+    #[error("failed to read the file, or to write what it holds")]
     Read(#[from] io::Error),
     /// The ELF part was changed.
     #[error("the runner in front of the payload is damaged\nhint: copy the file again")]
@@ -85,17 +88,28 @@ impl<R: ReadAt> Payload<R> {
         Ok(())
     }
 
-    /// Puts a layer's tar together and compares it with its diff ID. Slow where frames do not fit into the cache: bodies
-    /// lie in the order of their kind.
+    /// Puts a layer's tar together and compares it with its diff ID. Decompresses each frame once for every
+    /// 32 MiB of tar.
     pub fn verify_layer(&self, diff_id: &DiffId) -> Result<(), VerifyError> {
-        let mut layer = self.layer(diff_id).ok_or(VerifyError::Layer(*diff_id))?;
+        self.write_tar(diff_id, io::sink())
+    }
+
+    /// Writes out a layer's tar, in order and byte for byte as it was, and compares it with its diff ID at the end.
+    pub fn write_tar(&self, diff_id: &DiffId, mut out: impl Write) -> Result<(), VerifyError> {
+        let layer = self.layer(diff_id).ok_or(VerifyError::Layer(*diff_id))?;
+        let length = layer.layer().tar_length;
+        let mut window = vec![0; WINDOW.min(length) as usize];
+        let mut decoder = FrameDecoder::new()?;
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            match layer.read(&mut buffer)? {
-                0 => break,
-                length => hash.update(&buffer[..length]),
+        let mut position = 0;
+        while position < length {
+            let filled = layer.read_bulk(&mut window, position, &mut decoder)?;
+            if filled == 0 {
+                return Err(VerifyError::Layer(*diff_id));
             }
+            hash.update(&window[..filled]);
+            out.write_all(&window[..filled])?;
+            position += filled as u64;
         }
         if Digest::from_bytes(hash.finalize().into()) == *diff_id {
             Ok(())
