@@ -1,4 +1,5 @@
 //! Real containers, started by an ordinary user, in both kinds of ID map.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are not tests to clippy")]
 
 mod support;
 

@@ -144,6 +144,7 @@ fn owner(status: &Stat) -> (Option<rustix::fs::Uid>, Option<rustix::fs::Gid>) {
 }
 
 /// Owner before mode (a change of owner clears setuid bits), times last.
+#[allow(clippy::unnecessary_cast, reason = "32-bit machines have other widths")]
 fn attributes(from: impl AsFd, to: impl AsFd, status: &Stat) -> io::Result<()> {
     let (user, group) = owner(status);
     existing_owner(rustix::fs::fchown(&to, user, group))?;

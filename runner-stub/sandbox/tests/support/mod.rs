@@ -179,7 +179,7 @@ impl Drop for Container<'_> {
             let value: Value = serde_json::from_str(&text).unwrap();
             let _ = Command::new("kill").args(["-9", &value["init"]["pid"].to_string()]).output();
             if !std::thread::panicking() {
-                let _ = eventually("end", || (!self.state().starts_with("Running")).then_some(()));
+                eventually("end", || (!self.state().starts_with("Running")).then_some(()));
             }
         }
     }
