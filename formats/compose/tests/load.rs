@@ -264,7 +264,7 @@ fn warnings() {
     let file = r#"
 version: "3"
 services:
-  web: {image: a, command: "a && b", init: "yes", network_mode: host, ports: ["80:80"], hostname: $A}
+  web: {image: a, command: "a && b", init: "yes", network_mode: host, ports: ["80:80"], hostname: $A, user: "$A"}
 "#;
     let (model, loading) = dpack_compose::parse("x", &[("c.yml".to_owned(), file.to_owned())]).unwrap();
     let resolved = interpolate(&model, &Environment::new([])).unwrap();

@@ -1,6 +1,6 @@
 //! Fills variables into a tree and remembers which were asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Path, Report};
 use crate::environment::{Environment, Variable};
@@ -16,12 +16,14 @@ pub(crate) struct Variables {
     pub(crate) used: BTreeMap<String, Option<Variable>>,
     /// Those that were not set where a plain reference stood, since the last look.
     unset: Vec<String>,
+    /// Those the user was told about; once is enough.
+    told: BTreeSet<String>,
     bytes: usize,
 }
 
 impl Variables {
     pub(crate) fn new(environment: Environment) -> Variables {
-        Variables { environment, used: BTreeMap::new(), unset: Vec::new(), bytes: 0 }
+        Variables { environment, used: BTreeMap::new(), unset: Vec::new(), told: BTreeSet::new(), bytes: 0 }
     }
 
     /// A variable that is not asked for by the files.
@@ -40,7 +42,9 @@ impl Variables {
         let result = substitute::substitute(text, self);
         for name in std::mem::take(&mut self.unset) {
             let message = format!("variable `{name}` is not set, an empty string takes its place");
-            report.warn(node.at, path, message);
+            if self.told.insert(name) {
+                report.warn(node.at, path, message);
+            }
         }
         match result {
             Ok(text) => {
