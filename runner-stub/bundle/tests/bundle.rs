@@ -1,5 +1,7 @@
 //! Whole bundles: what Docker would do with the same service and image, and that others can read the result.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
+
 use std::path::{Path, PathBuf};
 
 use dpack_bundle::image::ImageConfig;

@@ -1,6 +1,8 @@
 //! The same tar extracted by GNU tar and by the store gives the same tree: kinds, modes, owners, sizes, times to the
 //! nanosecond, contents, links.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
+
 mod support;
 
 use std::fs;

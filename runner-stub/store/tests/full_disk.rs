@@ -1,5 +1,7 @@
 //! A full disk, on a small tmpfs in namespaces of its own: the test program runs itself again in there.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
+
 mod support;
 
 use std::fs;

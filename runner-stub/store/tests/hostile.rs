@@ -1,5 +1,7 @@
 //! Layers made to harm: nothing is ever written outside of the layer's folder, and nothing half done is left.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
+
 mod support;
 
 use std::fs;

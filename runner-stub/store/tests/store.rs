@@ -1,5 +1,7 @@
 //! What the store does with what others leave behind, and with others who are there at the same time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
+
 mod support;
 
 use std::collections::BTreeSet;

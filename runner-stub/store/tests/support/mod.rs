@@ -1,7 +1,7 @@
 //! Layers, payloads of them, and what a folder looks like.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests, which clippy does not recognise as one")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
 
 use std::collections::BTreeMap;
 use std::fs;
