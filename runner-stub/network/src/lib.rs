@@ -3,8 +3,8 @@
 //! ```text
 //!   host's network namespace │ project's network namespace N         │ container's
 //!                            │                                       │
-//!   client ── published port ┼─ socket ── bridge 172.18.0.1/16 ─ veth ┼─ eth0 172.18.0.2
-//!                            │    DNS ────┘                          │
+//!                            │   DNS ── bridge 172.18.0.1/16 ── veth ┼─ eth0 172.18.0.2
+//!   client ── published port ┼───────────────────────────────────────┼─ socket
 //! ```
 //!
 //! One process per project ([`serve`]) owns it all; the supervisor tells it what to do by a [`Client`]. Bridges and

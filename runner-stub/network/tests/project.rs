@@ -196,7 +196,7 @@ fn resets_and_refusals_are_passed_on() {
 #[test]
 fn a_port_in_use_is_told_before_anything_starts() {
     let (_project, mut client) = Project::start(&["default"]);
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let holder = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
     let taken = holder.local_addr().unwrap();
     let free = tcp(80);
     let busy = Port { published: Some(taken.port()), ..tcp(81) };
@@ -368,8 +368,13 @@ fn finish_exchange(stream: &mut TcpStream, length: u64) {
     assert_eq!(take_all(stream), (length, noise_sum(length, 2)));
 }
 
+/// A port that is not one of those the kernel gives to clients, which other tests have by the thousand.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn raise_descriptor_limit() {

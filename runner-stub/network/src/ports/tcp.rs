@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::relay::{abort, relay};
 use super::{Count, Target};
+use crate::topology::namespace;
 
 /// Pause when a connection cannot be accepted: descriptors or memory are used up, others have to end first.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -35,8 +36,7 @@ pub(super) fn start(
 
 async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
     while target.wait_for(Option::is_some).await.is_ok() {
-        let Some(destination) = *target.borrow_and_update() else { continue };
-        let destination = SocketAddr::from((destination.address, port));
+        let Some(destination) = target.borrow_and_update().clone() else { continue };
         // Ends all connections when dropped: at another run of the container, or when the port is closed.
         let mut connections = JoinSet::new();
         loop {
@@ -49,10 +49,10 @@ async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Opt
                 },
                 accepted = listener.accept() => match accepted {
                     Ok((client, _)) => {
-                        let counted = count.one();
+                        let (counted, destination) = (count.one(), destination.clone());
                         connections.spawn(async move {
                             let _counted = counted;
-                            serve_client(client, destination).await;
+                            serve_client(client, dial(destination, port)).await;
                         });
                         while connections.try_join_next().is_some() {}
                     }
@@ -68,8 +68,8 @@ async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Opt
 }
 
 /// Both ends are told of any error by a reset, as the two programs would tell each other.
-async fn serve_client(client: TcpStream, destination: SocketAddr) {
-    match dial(destination).await {
+async fn serve_client(client: TcpStream, dialled: impl Future<Output = io::Result<TcpStream>>) {
+    match dialled.await {
         Ok(server) => {
             if prepare(&client).and(prepare(&server)).is_err() || relay(&client, &server).await.is_err() {
                 abort(&client);
@@ -80,10 +80,9 @@ async fn serve_client(client: TcpStream, destination: SocketAddr) {
     }
 }
 
-/// The calling thread lives in the project's namespace, so the socket does.
-async fn dial(destination: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    timeout(DIAL_LIMIT, socket.connect(destination)).await?
+async fn dial(target: Target, port: u16) -> io::Result<TcpStream> {
+    let socket = namespace::visit(target.namespace.as_fd(), TcpSocket::new_v4)?;
+    timeout(DIAL_LIMIT, socket.connect(SocketAddr::from((target.address, port)))).await?
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

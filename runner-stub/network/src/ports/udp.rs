@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Count, Counted, Target};
+use crate::topology::namespace;
 
 /// How long a session lasts without a datagram in either direction; what Docker's proxy has.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -53,8 +54,7 @@ pub(super) fn start(
 
 async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
     while target.wait_for(Option::is_some).await.is_ok() {
-        let Some(destination) = *target.borrow_and_update() else { continue };
-        let destination = SocketAddr::from((destination.address, port));
+        let Some(destination) = target.borrow_and_update().clone() else { continue };
         let mut sessions: HashMap<SocketAddr, Arc<Session>> = HashMap::new();
         let mut answers = JoinSet::new();
         loop {
@@ -74,7 +74,7 @@ async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Op
                 },
             }
             let accept = |peer| {
-                let session = Arc::new(Session::open(destination, &count)?);
+                let session = Arc::new(Session::open(&destination, port, &count)?);
                 answers.spawn(answer(Arc::clone(&session), Arc::clone(&socket), peer));
                 Ok(session)
             };
@@ -116,10 +116,10 @@ fn take_in(
 }
 
 impl Session {
-    /// The calling thread lives in the project's namespace, so the socket does.
-    fn open(destination: SocketAddr, count: &Count) -> io::Result<Session> {
-        let socket = StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect(destination)?;
+    fn open(target: &Target, port: u16, count: &Count) -> io::Result<Session> {
+        let bind = || StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let socket = namespace::visit(target.namespace.as_fd(), bind)?;
+        socket.connect((target.address, port))?;
         socket.set_nonblocking(true)?;
         let heard = watch::channel(Instant::now()).0;
         Ok(Session { socket: UdpSocket::from_std(socket)?, heard, _counted: count.one() })

@@ -94,7 +94,7 @@ fn carry_out(control: &Control, request: Request, descriptor: Option<OwnedFd>) -
         Request::Publish { container, ports } => project.publish(&container, &ports).map(Answer::Published),
         Request::Attach(attach) => {
             let missing = || Failure::Invalid { reason: "no network namespace came with the request".into() };
-            project.attach(&attach, descriptor.ok_or_else(missing)?.as_fd()).map(Answer::Attached)
+            project.attach(&attach, descriptor.ok_or_else(missing)?).map(Answer::Attached)
         }
         Request::Detach { container } => project.detach(&container).map(|()| Answer::Done),
         Request::Status => Ok(Answer::Status(project.status())),

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A thread can go from the host's network namespace into N but never back (that takes a privilege outside the user
-//! namespace), and a socket belongs to the namespace it was made in. So the busy thread lives in N, where it dials a
-//! container with a plain `socket(2)`, and listening sockets, which are rare, are made for it by the first thread.
+//! namespace); between N and the containers' it can go as it likes. A socket belongs to the namespace it was made in. So
+//! the busy thread lives in N and visits a container's namespace to make a socket there, and listening sockets, which
+//! are rare, are made for it by the first thread.
 
 mod control;
 mod project;

@@ -1,7 +1,7 @@
 //! The project as the network process knows it: one method for each request, over links, names and ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -58,14 +58,14 @@ impl Project {
         self.ports.publish(container, ports)
     }
 
-    pub(super) fn attach(&mut self, attach: &Attach, namespace: BorrowedFd<'_>) -> Result<Attached, Failure> {
+    pub(super) fn attach(&mut self, attach: &Attach, namespace: OwnedFd) -> Result<Attached, Failure> {
         check(attach)?;
         let networks: BTreeSet<&str> = attach.networks.iter().map(|place| place.network.as_str()).collect();
         let networks: Vec<&str> = networks.into_iter().collect();
 
         let before = self.ports.requested(&attach.container);
         let ports = self.ports.publish(&attach.container, &attach.ports)?;
-        let connected = match self.topology.attach(&attach.container, &networks, namespace) {
+        let connected = match self.topology.attach(&attach.container, &networks, namespace.as_fd()) {
             Ok(connected) => connected,
             Err(failure) => {
                 // Ports that were open stay so; opening them is not tried again and cannot fail.
@@ -78,7 +78,7 @@ impl Project {
         self.names.insert(&attach.container, places(attach, &connected.interfaces));
         let first = connected.interfaces.first();
         if let Some(first) = first {
-            self.ports.lead_to(&attach.container, first.address, connected.is_new);
+            self.ports.lead_to(&attach.container, first.address, namespace, connected.is_new);
         }
         let nameserver = first.map(|interface| interface.gateway);
         self.interfaces.insert(attach.container.clone(), connected.interfaces.clone());

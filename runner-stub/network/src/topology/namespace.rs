@@ -1,5 +1,6 @@
 //! Network namespaces: making or joining the project's, and working inside a container's.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -35,6 +36,30 @@ pub(crate) fn inside<T: Send>(
         worker
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread in the container's namespace panicked")))
+    })
+}
+
+/// Runs `action`, which must be short, inside `namespace` on the calling thread, which lives in the project's namespace:
+/// between namespaces of one user namespace there is a way back.
+pub(crate) fn visit<T>(namespace: BorrowedFd<'_>, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    thread_local! {
+        static HOME: OnceCell<File> = const { OnceCell::new() };
+    }
+    HOME.with(|home| {
+        let home = match home.get() {
+            Some(home) => home,
+            None => {
+                let here = current()?;
+                home.get_or_init(|| here)
+            }
+        };
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        let result = action();
+        if setns(home, CloneFlags::CLONE_NEWNET).is_err() {
+            // Whatever this thread made from now on would belong to the container.
+            std::process::abort();
+        }
+        result
     })
 }
 
