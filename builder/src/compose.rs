@@ -33,5 +33,9 @@ pub fn run(options: &Options) -> Result<Application, Errors> {
     let resolved = interpolate(&loaded.model, &environment)?;
     let mut warnings = loaded.warnings;
     warnings.extend(resolved.warnings.iter().cloned());
-    Ok(Application { model: loaded.model.to_json(), resolved, files: loaded.files, warnings })
+    let mut model = loaded.model.to_json();
+    // The folder is only where the name comes from when nothing else says one. Its own name would make the executable
+    // depend on where the project lies.
+    model["folder"] = resolved.project.name.clone().into();
+    Ok(Application { model, resolved, files: loaded.files, warnings })
 }

@@ -65,7 +65,7 @@ pub enum Error {
         /// The service.
         service: String,
         /// What is wrong.
-        source: PullError,
+        source: Box<PullError>,
     },
 }
 
@@ -111,8 +111,10 @@ pub fn plan(
         if let Some((name, _)) = source {
             unused.remove(name);
         } else {
-            ImageReference::parse(reference)
-                .map_err(|source| Error::Reference { service: services.join(", "), source })?;
+            ImageReference::parse(reference).map_err(|source| Error::Reference {
+                service: services.join(", "),
+                source: Box::new(source),
+            })?;
         }
         let local = source.map(|(_, source)| source.clone());
         images.push(PlannedImage { reference: reference.to_owned(), services, local });

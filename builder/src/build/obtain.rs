@@ -57,6 +57,7 @@ pub(super) struct Workshop<'a> {
 
 /// What a layer was made into.
 type Made = (Option<LayerRecipe>, File);
+type Attempts = Vec<(Need, Result<Made, layers::Error>)>;
 
 impl<'a> Workshop<'a> {
     pub(super) fn new(
@@ -132,7 +133,7 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
-    fn attempt(&mut self, needs: Vec<Need>) -> Result<Vec<(Need, Result<Made, layers::Error>)>, Error> {
+    fn attempt(&mut self, needs: Vec<Need>) -> Result<Attempts, Error> {
         let (queue, jobs) = mpsc::channel::<Need>();
         let jobs = Mutex::new(jobs);
         let made = Mutex::new(Vec::new());

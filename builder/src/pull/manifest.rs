@@ -173,10 +173,8 @@ impl RawDescriptor {
             return Err(format!("{digest} is said to have {} bytes", self.size));
         }
         // A platform that we cannot read is not the same as none: such an entry is never chosen.
-        let platform = match &self.platform {
-            Some(raw) => Some(raw.platform().unwrap_or_else(|| Platform::new("unknown", "unknown", None))),
-            None => None,
-        };
+        let unknown = || Platform::new("unknown", "unknown", None);
+        let platform = self.platform.as_ref().map(|raw| raw.platform().unwrap_or_else(unknown));
         let name = |key| self.annotations.get(key).cloned();
         let names =
             ["org.opencontainers.image.ref.name", "io.containerd.image.name"].into_iter().filter_map(name);

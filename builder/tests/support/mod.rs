@@ -412,3 +412,55 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         })
         .collect()
 }
+
+/// A tar with one entry whose header says what it says.
+pub fn raw_tar(name: &str, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(size);
+    header.set_cksum();
+    [header.as_bytes().as_slice(), &[0; 1024]].concat()
+}
+
+/// The smallest static executables that can carry a payload, one for each target.
+pub fn write_stubs(folder: &Path) {
+    for target in dpack_targets::TARGETS {
+        let path = folder.join(target.triple);
+        std::fs::create_dir_all(&path).unwrap();
+        let wide = target.elf.class == 2;
+        std::fs::write(path.join("dpack-runner"), stub(wide, target.elf.machine)).unwrap();
+    }
+}
+
+/// An ELF header and one loadable segment (gABI, chapters 4 and 5).
+fn stub(wide: bool, machine: u16) -> Vec<u8> {
+    let (header, segment, section) = if wide { (64_u16, 56_u16, 64_u16) } else { (52, 32, 40) };
+    let mut elf = b"\x7fELF".to_vec();
+    elf.extend([if wide { 2 } else { 1 }, 1, 1]);
+    elf.resize(16, 0);
+    let word = |value: u64| value.to_le_bytes()[..if wide { 8 } else { 4 }].to_vec();
+    elf.extend(2_u16.to_le_bytes());
+    elf.extend(machine.to_le_bytes());
+    elf.extend(1_u32.to_le_bytes());
+    elf.extend(word(0x1_0000));
+    elf.extend(word(u64::from(header)));
+    elf.extend(word(0));
+    elf.extend(0_u32.to_le_bytes());
+    for value in [header, segment, 1, section, 0, 0] {
+        elf.extend(value.to_le_bytes());
+    }
+    assert_eq!(elf.len(), usize::from(header));
+    let size = u64::from(header + segment);
+    elf.extend(1_u32.to_le_bytes());
+    if wide {
+        elf.extend(5_u32.to_le_bytes());
+    }
+    for value in [0, 0x1_0000, 0x1_0000, size, size] {
+        elf.extend(word(value));
+    }
+    if !wide {
+        elf.extend(5_u32.to_le_bytes());
+    }
+    elf.extend(word(0x1000));
+    elf
+}
