@@ -63,37 +63,31 @@ fn registry_with_tls_and_password_lets_only_those_in_who_know_both() -> Result<(
     Ok(())
 }
 
+/// The names of every file in the layers of an image.
+fn names(index: &Index) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for blob in index.blobs.iter().filter(|blob| blob.content.starts_with(&[0x1f, 0x8b])) {
+        let mut layer = tar::Archive::new(flate2::read::GzDecoder::new(&blob.content[..]));
+        for entry in layer.entries()? {
+            names.push(String::from_utf8_lossy(&entry?.path_bytes()).into_owned());
+        }
+    }
+    Ok(names)
+}
+
 #[test]
 fn real_images_have_their_program_for_every_platform() -> Result<()> {
-    if !needs(&[Need::DebianPackages, Need::Program("skopeo")]) {
+    if !needs(&[Need::DebianPackages]) {
         return Ok(());
     }
-    for (image, program) in
-        [(images::busybox()?, "bin/sh"), (images::redis()?, "redis-server"), (images::nginx()?, "sbin/nginx")]
-    {
-        let folder = tempfile::tempdir()?;
-        image.write_layout(folder.path(), "latest")?;
-        for target in TARGETS {
-            let platform: Vec<&str> = target.platform.split('/').collect();
-            let variant = platform.get(2).copied().unwrap_or_default();
-            let source = format!("oci:{}:latest", folder.path().display());
-            let copy = folder.path().join("copy").join(target.suffix);
-            let copied = format!("dir:{}", copy.display());
-            std::fs::create_dir_all(&copy)?;
-            let platform =
-                ["--override-os", "linux", "--override-arch", platform[1], "--override-variant", variant];
-            skopeo(&[&platform[..], &["--insecure-policy", "copy", &source, &copied]].concat())?.success()?;
-            let names = Output::of(
-                Command::new("sh")
-                    .current_dir(&copy)
-                    .args(["-c", "for file in *; do tar -tzf \"$file\" 2>/dev/null; done; true"]),
-            )?;
-            assert!(
-                names.stdout.lines().any(|name| name.ends_with(program)),
-                "{program} for {}",
-                target.platform
-            );
-        }
+    let programs = [
+        (images::busybox()?, "usr/bin/sh"),
+        (images::redis()?, "usr/bin/redis-server"),
+        (images::nginx()?, "usr/sbin/nginx"),
+    ];
+    for (image, program) in programs {
+        let found = names(&image)?.iter().filter(|name| *name == program).count();
+        assert_eq!(found, TARGETS.len(), "{program}");
     }
     Ok(())
 }

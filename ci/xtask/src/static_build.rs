@@ -148,3 +148,28 @@ pub(crate) fn leaked_path(executable: &[u8], root: &Path, toolchain: &Toolchain)
         executable.windows(name.len()).any(|window| window == name)
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use dpack_targets::TARGETS;
+
+    use super::*;
+
+    /// Neither file can read the table.
+    #[test]
+    fn cross_is_set_up_as_the_table_says() {
+        let root = workspace::root().unwrap();
+        let image = std::fs::read_to_string(root.join("Dockerfile.cross")).unwrap();
+        let cross = std::fs::read_to_string(root.join("Cross.toml")).unwrap();
+        for target in TARGETS {
+            let triple = target.triple.replace('-', "_");
+            let compiler = &target.c_compiler;
+            let flags = C_FLAGS.iter().chain(compiler.flags).copied().collect::<Vec<_>>().join(" ");
+            assert!(cross.contains(&format!("[target.{}]", target.triple)), "{triple}");
+            assert!(image.contains(compiler.package), "{}", compiler.package);
+            assert!(image.contains(&format!("CFLAGS_{triple}=\"{flags}\"")), "{flags}");
+            let named = |program: &&&str| image.contains(&format!("CC_{triple}={program} "));
+            assert!(compiler.programs.iter().find(named).is_some(), "{triple}");
+        }
+    }
+}
