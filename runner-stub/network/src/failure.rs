@@ -113,3 +113,26 @@ impl Failure {
 fn held_by(owner: Option<&str>) -> String {
     owner.map_or_else(String::new, |owner| format!(", held by {owner}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn refused_ports_say_what_to_do() {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
+        let (container, protocol) = ("shop-web-1".to_owned(), Protocol::Tcp);
+        let reserved = Failure::PortReserved { container: container.clone(), address, protocol, first: 1024 };
+        assert_eq!(
+            reserved.to_string(),
+            "container `shop-web-1` may not publish port 80/tcp: ports below 1024 need a privilege\n\
+             hint: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"
+        );
+        let owner = Some("process 12 (nginx)".to_owned());
+        assert_eq!(
+            Failure::PortInUse { container, address, protocol, owner }.to_string(),
+            "port 80/tcp of container `shop-web-1` is in use on 0.0.0.0, held by process 12 (nginx)"
+        );
+    }
+}

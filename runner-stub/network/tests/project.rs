@@ -9,6 +9,7 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use domain::base::iana::{Rcode, Rtype};
@@ -172,6 +173,46 @@ fn a_thousand_connections_leave_nothing_behind() {
     wait_until("all have ended", || client.status().unwrap().connections == 0);
     // Some pipes are kept for later.
     wait_until("descriptors are closed", || descriptors(pid) <= before + 32);
+}
+
+#[test]
+fn a_used_up_descriptor_limit_is_survived() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+    let pid = project.network.pid();
+    let limit = format!("--nofile={}", descriptors(pid) + 20);
+    let limited = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status().unwrap();
+    assert!(limited.success());
+
+    let streams: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(published(&attached)).unwrap()).collect();
+    wait_until("the limit is reached", || {
+        descriptors(pid) + 1 >= limit["--nofile=".len()..].parse().unwrap()
+    });
+    drop(streams);
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+    one_exchange(published(&attached), 300_000);
+}
+
+#[test]
+fn low_ports_are_told_with_the_sysctl() {
+    let (_project, mut client) = Project::start(&["default"]);
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let low = Port { published: Some(79), ..tcp(80) };
+    let answer = client.publish("web", &[low]);
+    match first.trim().parse::<u16>().unwrap() {
+        0..=79 => assert_eq!(answer.unwrap()[0].addresses[0].port(), 79),
+        first => {
+            let Err(ClientError::Refused(failure)) = answer else { panic!("{answer:?}") };
+            assert!(
+                matches!(failure, Failure::PortReserved { first: told, .. } if told == first),
+                "{failure:?}"
+            );
+            assert!(failure.to_string().contains("sysctl net.ipv4.ip_unprivileged_port_start=79"));
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use super::pipe::{CAPACITY, Pipe};
 
 /// Pipes filled before other connections have their turn.
 const BURST: usize = 8;
+/// Bytes copied at a time where there is no pipe.
+const COPY: usize = 64 * 1024;
 
 /// Relays until both sides have closed.
 pub(super) async fn relay(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
@@ -50,10 +52,16 @@ async fn unless_reset(closed: &TcpStream, rest: impl Future<Output = io::Result<
 async fn forward(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     loop {
         from.readable().await?;
-        let pipe = Pipe::take()?;
-        let is_open = drain(from, &pipe, to).await?;
-        // Empty: everything that went in has come out. After an error it is dropped with what it holds.
-        pipe.give_back();
+        let is_open = match Pipe::take() {
+            Ok(pipe) => {
+                let is_open = drain(from, &pipe, to).await?;
+                // Empty: everything that went in has come out. After an error it is dropped with what it holds.
+                pipe.give_back();
+                is_open
+            }
+            // No descriptor is left: slower, but it goes on.
+            Err(_) => copy(from, to).await?,
+        };
         if !is_open {
             return shut_down(to);
         }
@@ -84,6 +92,28 @@ async fn drain(from: &TcpStream, pipe: &Pipe, to: &TcpStream) -> io::Result<bool
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What [`drain`] does, without a pipe.
+async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let mut buffer = vec![0; COPY];
+    loop {
+        let length = match from.try_read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while !rest.is_empty() {
+            match to.try_write(rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+                Err(error) => return Err(error),
             }
         }
         tokio::task::yield_now().await;

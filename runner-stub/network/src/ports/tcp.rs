@@ -47,42 +47,48 @@ async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Opt
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                accepted = listener.accept() => match accepted {
-                    Ok((client, _)) => {
-                        let (counted, destination) = (count.one(), destination.clone());
-                        connections.spawn(async move {
-                            let _counted = counted;
-                            serve_client(client, dial(destination, port)).await;
-                        });
-                        while connections.try_join_next().is_some() {}
-                    }
-                    // Left in the backlog: the client waits.
-                    Err(error) if is_exhausted(&error) => sleep(PAUSE).await,
-                    // The client has gone already.
-                    Err(_) => {}
-                },
+                (client, socket) = next(&listener, &destination) => {
+                    let server = SocketAddr::from((destination.address, port));
+                    let counted = count.one();
+                    connections.spawn(async move {
+                        let _counted = counted;
+                        serve_client(client, socket, server).await;
+                    });
+                    while connections.try_join_next().is_some() {}
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
     }
 }
 
+/// The next client, and a socket to dial the container with. The socket comes first: a client that cannot be served,
+/// because descriptors or memory are used up, stays in the backlog and waits.
+async fn next(listener: &TcpListener, target: &Target) -> (TcpStream, TcpSocket) {
+    let attempt = async || -> io::Result<(TcpStream, TcpSocket)> {
+        let socket = namespace::visit(target.namespace.as_fd(), TcpSocket::new_v4)?;
+        let (client, _) = listener.accept().await?;
+        Ok((client, socket))
+    };
+    loop {
+        match attempt().await {
+            Ok(pair) => return pair,
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
 /// Both ends are told of any error by a reset, as the two programs would tell each other.
-async fn serve_client(client: TcpStream, dialled: impl Future<Output = io::Result<TcpStream>>) {
-    match dialled.await {
-        Ok(server) => {
+async fn serve_client(client: TcpStream, socket: TcpSocket, server: SocketAddr) {
+    match timeout(DIAL_LIMIT, socket.connect(server)).await {
+        Ok(Ok(server)) => {
             if prepare(&client).and(prepare(&server)).is_err() || relay(&client, &server).await.is_err() {
                 abort(&client);
                 abort(&server);
             }
         }
-        Err(_) => abort(&client),
+        Ok(Err(_)) | Err(_) => abort(&client),
     }
-}
-
-async fn dial(target: Target, port: u16) -> io::Result<TcpStream> {
-    let socket = namespace::visit(target.namespace.as_fd(), TcpSocket::new_v4)?;
-    timeout(DIAL_LIMIT, socket.connect(SocketAddr::from((target.address, port)))).await?
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -92,12 +98,4 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
     sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_PAUSE)?;
     Ok(())
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|known| errno == Some(known.raw_os_error()))
 }
