@@ -56,11 +56,6 @@ impl Executable {
         self.payload.application()
     }
 
-    /// The platform whose images are used on this device.
-    pub(crate) fn platform(&self) -> &Platform {
-        &self.platform
-    }
-
     /// The open file.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.payload.source().as_fd()

@@ -30,7 +30,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -42,7 +41,7 @@ pub(crate) use create::{Making, anonymous_volumes, attach_network, check_bind, c
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
 
-use crate::failure::{Context as _, Failure};
+use crate::failure::Failure;
 use crate::files;
 use crate::paths::{Paths, ProjectPaths};
 use crate::payload::Executable;
@@ -89,14 +88,14 @@ pub(crate) fn main() -> Result<()> {
     nix::sys::signal::SigSet::all().thread_unblock().context("failed to unblock signals")?;
     let ready = File::from(take_fd(READY).context("the supervisor was started without a pipe")?);
     match prepare() {
-        Ok(Some((supervisor, listener, lock))) => run(supervisor, listener, lock, ready),
+        Ok(Some((supervisor, lock))) => run(supervisor, lock, ready),
         Ok(None) => say(ready, &Ready::Another),
         Err(error) => say(ready, &Ready::Failed(Failure::of(&error))),
     }
 }
 
-/// Everything that can fail before the socket is listened on. Nothing when another supervisor is there.
-fn prepare() -> Result<Option<(Rc<Supervisor>, UnixListener, Lock)>> {
+/// Reads the commission and takes the lock. Nothing when another supervisor is there.
+fn prepare() -> Result<Option<(Rc<Supervisor>, Lock)>> {
     let argument = std::env::args().nth(1).context("the supervisor was started without its commission")?;
     let commission: Commission =
         serde_json::from_str(&argument).context("the supervisor's commission makes no sense")?;
@@ -104,16 +103,10 @@ fn prepare() -> Result<Option<(Rc<Supervisor>, UnixListener, Lock)>> {
     let payload = take_fd(PAYLOAD).context("the supervisor was started without its executable")?;
     let Some(lock) = Lock::take(&project)? else { return Ok(None) };
     let executable = Executable::open(payload.into())?;
-    let socket = project.socket();
-    // Ours by the lock: whoever listened here is gone.
-    files::remove(&socket)?;
-    let listener = UnixListener::bind(&socket)
-        .with_context(|| format!("failed to listen on `{}`", socket.display()))
-        .environment()?;
-    Ok(Some((Rc::new(Supervisor::new(commission, executable)), listener, lock)))
+    Ok(Some((Rc::new(Supervisor::new(commission, executable)), lock)))
 }
 
-fn run(supervisor: Rc<Supervisor>, listener: UnixListener, lock: Lock, ready: File) -> Result<()> {
+fn run(supervisor: Rc<Supervisor>, lock: Lock, ready: File) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -121,9 +114,10 @@ fn run(supervisor: Rc<Supervisor>, listener: UnixListener, lock: Lock, ready: Fi
     let local = tokio::task::LocalSet::new();
     let project = supervisor.project.clone();
     let outcome = local.block_on(&runtime, async {
-        supervisor.adopt().await?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let listener = match supervisor.adopt().await.and_then(|()| serve::listen(&supervisor)) {
+            Ok(listener) => listener,
+            Err(error) => return say(ready, &Ready::Failed(Failure::of(&error))),
+        };
         say(ready, &Ready::Listening)?;
         serve::serve(supervisor, listener).await
     });

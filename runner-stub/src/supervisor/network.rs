@@ -162,7 +162,13 @@ impl Network {
 
 /// A port that is taken is the device's matter, and stands for itself.
 fn port_failure(error: ClientError) -> anyhow::Error {
-    Failure { kind: crate::failure::Kind::Environment, ..Failure::of(&error.into()) }.into()
+    let taken = matches!(error, ClientError::Refused(dpack_network::Failure::PortInUse { .. }));
+    let failure = Failure::of(&error.into());
+    let hint = failure
+        .hint
+        .clone()
+        .or_else(|| taken.then(|| "stop what has it, or publish another port".to_owned()));
+    Failure { kind: crate::failure::Kind::Environment, hint, ..failure }.into()
 }
 
 /// The networks of a project that its network process makes.

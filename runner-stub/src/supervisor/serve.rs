@@ -1,6 +1,7 @@
 //! The socket: who may ask, what was asked, and the events that go back.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -9,11 +10,25 @@ use tokio::sync::mpsc;
 
 use super::reporter::Reporter;
 use super::state::Supervisor;
-use crate::failure::Failure;
+use crate::failure::{Context as _, Failure};
+use crate::files;
 use crate::protocol::{self, Envelope, Event, Request};
 
+/// How often to look whether the socket is still there and somebody still needs us.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Listens on the project's socket. The lock is held: whoever listened there before is gone.
+pub(crate) fn listen(supervisor: &Supervisor) -> Result<UnixListener> {
+    let socket = supervisor.project.socket();
+    supervisor.paths.make_runtime(&supervisor.project, nix::unistd::geteuid().as_raw())?;
+    files::remove(&socket)?;
+    UnixListener::bind(&socket)
+        .with_context(|| format!("failed to listen on `{}`", socket.display()))
+        .environment()
+}
+
 /// Serves until nobody needs a supervisor.
-pub(crate) async fn serve(supervisor: Rc<Supervisor>, listener: UnixListener) -> Result<()> {
+pub(crate) async fn serve(supervisor: Rc<Supervisor>, mut listener: UnixListener) -> Result<()> {
     loop {
         let quieter = supervisor.quieter.notified();
         tokio::select! {
@@ -26,17 +41,23 @@ pub(crate) async fn serve(supervisor: Rc<Supervisor>, listener: UnixListener) ->
                     supervisor.connections.update(|count| count - 1);
                     supervisor.quieter.notify_one();
                 });
+                continue;
             }
-            () = quieter => {
-                if supervisor.leaving.get() {
-                    return Ok(());
-                }
-                if supervisor.is_idle() {
-                    supervisor.end_network().await;
-                    // Somebody may have connected while the network process ended; that client tries again.
-                    return Ok(());
+            () = quieter => {}
+            () = tokio::time::sleep(LOOK) => {
+                // A runtime folder goes when its user logs out (pam_systemd), and comes again.
+                if !supervisor.project.socket().exists() {
+                    listener = listen(&supervisor)?;
                 }
             }
+        }
+        if supervisor.leaving.get() {
+            return Ok(());
+        }
+        if supervisor.is_idle() {
+            supervisor.end_network().await;
+            // Somebody may have connected while the network process ended; that client tries again.
+            return Ok(());
         }
     }
 }

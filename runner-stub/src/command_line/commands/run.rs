@@ -27,6 +27,7 @@ use crate::failure::{Context as _, Failure};
 use crate::paths::Paths;
 use crate::payload::Executable;
 use crate::plan;
+use crate::project::Record;
 use crate::protocol::{Desired, Request};
 use crate::supervisor::{
     self, Making, Network, PAYLOAD, attach_network, attachment, check_bind, sandbox_failure,
@@ -56,6 +57,7 @@ struct Commission {
 pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     settings.executable.check_platform()?;
     let mut desired = settings.desired()?;
+    note_layers(settings, &desired)?;
     plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
     let name = match &arguments.name {
         Some(name) => checked_name(settings, name)?,
@@ -113,6 +115,19 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         spawn = spawn.fd(SUPERVISOR, connection.as_fd());
     }
     Err(sandbox_failure(namespace.apply(spawn).replace()))
+}
+
+/// Garbage collection of another project asks for the layers of this one where its record is.
+fn note_layers(settings: &Settings, desired: &Desired) -> Result<()> {
+    let folder = &settings.project.folder;
+    if settings.project.record().exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("failed to create the data folder `{}`", folder.display()))
+        .environment()?;
+    Record::new(desired.clone(), settings.executable.build(), settings.executable.layers())
+        .store(&settings.project)
 }
 
 /// A name that is a folder's, and nobody's yet.
@@ -198,7 +213,7 @@ fn serve() -> Result<u8> {
     result
 }
 
-/// The image's layers on this device. When all are there, the payload is not even opened.
+/// The image's layers on this device.
 fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
     let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
     let store = Store::open(&commission.paths.data, kind).environment()?;

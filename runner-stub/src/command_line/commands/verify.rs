@@ -1,7 +1,7 @@
 //! `verify`: every byte of this file against its digests.
 
 use anyhow::{Context as _, Result};
-use dpack_payload::{FrameDecoder, FrameId};
+use dpack_payload::{FrameDecoder, FrameId, VerifyError};
 use serde_json::json;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -44,7 +44,7 @@ fn problems(executable: &Executable) -> Result<Vec<String>> {
     let payload = executable.payload();
     let mut problems = Vec::new();
     if let Err(error) = payload.verify_head() {
-        problems.push(format!("{:#}", anyhow::Error::from(error)));
+        problems.push(told(error));
     }
     let count = u32::try_from(payload.index().frames().len()).context("there are too many frames")?;
     problems.extend(in_threads(count, |next| {
@@ -52,7 +52,7 @@ fn problems(executable: &Executable) -> Result<Vec<String>> {
         let mut damaged = Vec::new();
         for frame in next {
             if let Err(error) = payload.verify_frame(FrameId(frame), &mut decoder) {
-                damaged.push(format!("{:#}", anyhow::Error::from(error)));
+                damaged.push(told(error));
             }
         }
         Ok(damaged)
@@ -63,10 +63,15 @@ fn problems(executable: &Executable) -> Result<Vec<String>> {
         problems.extend(in_threads(count, |next| {
             let damaged =
                 next.filter_map(|number| payload.verify_layer(&layers[number as usize].diff_id).err());
-            Ok(damaged.map(|error| format!("{:#}", anyhow::Error::from(error))).collect())
+            Ok(damaged.map(told).collect())
         })?);
     }
     Ok(problems)
+}
+
+/// In one line.
+fn told(error: VerifyError) -> String {
+    Failure::of(&error.into()).message
 }
 
 /// Runs `work` in one thread for each processor; each takes the next number that nobody has taken.

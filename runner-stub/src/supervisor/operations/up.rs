@@ -1,11 +1,12 @@
 //! `up`, and what `run` needs before its container: everything is checked before anything is changed.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{MountSource, Project};
+use dpack_compose::project::{MountSource, Project, Protocol};
 use dpack_payload::application::Image;
 use dpack_payload::digest::DiffId;
 use tokio::task::spawn_blocking;
@@ -14,7 +15,7 @@ use super::super::attach::lock;
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::{Making, check_bind, create};
 use super::super::lifecycle::note;
-use super::super::network::attachment;
+use super::super::network::{attachment, service_ports};
 use super::super::reporter::Reporter;
 use super::super::state::{Supervisor, Unit};
 use crate::container::{Container, configuration_hash};
@@ -282,9 +283,37 @@ impl Supervisor {
         let starting = plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Start));
         let wanted = starting.filter_map(|step| {
             let service = project.services.get(&step.service)?;
-            Some((step.container.clone(), super::super::network::service_ports(service)?))
+            Some((step.container.clone(), service_ports(service)?))
         });
+        self.check_new_ports(project, plan)?;
         self.publish(wanted.collect()).await
+    }
+
+    /// A container that is made anew keeps its old ports until it goes, so that its new ones can only be tried here.
+    fn check_new_ports(&self, project: &Project, plan: &Plan) -> Result<(), Failure> {
+        let ours: Vec<Option<u16>> =
+            self.all().iter().flat_map(|unit| unit.supervision().ports).map(|port| port.published).collect();
+        for step in plan.steps.iter().filter(|step| step.action == Action::Recreate) {
+            let ports = project
+                .services
+                .get(&step.service)
+                .map(|service| service.ports.as_slice())
+                .unwrap_or_default();
+            for port in
+                ports.iter().filter(|port| port.protocol == Protocol::Tcp && !ours.contains(&port.published))
+            {
+                let address = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                if let Err(error) = TcpListener::bind((address, port.published.unwrap_or(0))) {
+                    let number = port.published.unwrap_or(0);
+                    return Err(Failure::environment(format!(
+                        "port {number}/tcp of container `{}` cannot be listened on at {address}: {error}",
+                        step.container
+                    ))
+                    .hint("stop what has it, or publish another port"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The same for containers that are there already.

@@ -1,0 +1,292 @@
+//! The commands, end to end: real user namespaces, real containers, as whoever runs the tests.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod support;
+
+use serde_json::json;
+use support::{App, ended, eventually};
+
+/// Says its name, then waits; ends at once when asked to.
+fn waits(says: &str) -> serde_json::Value {
+    json!({"command": ["sh", "-c", format!("trap 'exit 3' TERM; echo {says}; while :; do sleep 0.1; done")], "network_mode": "none"})
+}
+
+#[test]
+fn up_ps_logs_exec_stop_start_down() {
+    let app = App::new(json!({"web": waits("hello"), "db": waits("database")}));
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps().len(), 2);
+    assert_eq!(app.state("test-web-1"), "running");
+    eventually("both have said something", || app.ok(&["logs"]).lines().count() == 2);
+    let logs = app.ok(&["logs", "web"]);
+    assert_eq!(logs, "web-1  | hello\n");
+    assert_eq!(app.ok(&["logs", "--no-log-prefix", "db"]), "database\n");
+
+    assert_eq!(
+        app.ok(&["exec", "web", "cat", "/data/from-image"]),
+        "x",
+        "the image's content is in the new volume"
+    );
+    assert_eq!(app.run(&["exec", "web", "sh", "-c", "exit 9"]).code, Some(9));
+    assert_eq!(app.ok(&["exec", "-e", "A=b", "-w", "/tmp", "web", "sh", "-c", "echo $A $PWD"]), "b /tmp\n");
+
+    app.ok(&["stop", "web"]);
+    assert_eq!(app.ps()["test-web-1"]["ExitCode"], 3, "it was asked by SIGTERM, not killed");
+    assert_eq!(app.state("test-db-1"), "running");
+    let failed = app.run(&["exec", "web", "true"]);
+    assert_eq!(
+        failed.err,
+        "error: service `web` is not running but exited\nhint: start it with: start web\n"
+    );
+
+    app.ok(&["start"]);
+    assert_eq!(app.state("test-web-1"), "running");
+    app.ok(&["down"]);
+    assert!(app.ps().is_empty());
+    eventually("the supervisor leaves", || app.supervisor().is_none());
+    assert!(!app.path("data/projects/test/containers").exists());
+}
+
+#[test]
+fn up_twice_changes_nothing_and_a_changed_service_is_made_anew() {
+    let app = App::new(json!({"same": waits("a"), "changed": waits("${WORD:-b}")}));
+    app.ok(&["up", "-d"]);
+    let first = app.ps();
+    let again = app.run(&["up", "-d"]);
+    assert!(again.err.contains("Container test-same-1  Running"), "{}", again.err);
+    assert_eq!(app.ps()["test-changed-1"]["ID"], first["test-changed-1"]["ID"]);
+    let other = ended(app.command(&["up", "-d"]).env("WORD", "c").output().unwrap());
+    assert!(other.err.contains("Container test-changed-1  Recreated"), "{}", other.err);
+    let second = app.ps();
+    assert_eq!(second["test-same-1"]["ID"], first["test-same-1"]["ID"]);
+    assert_ne!(second["test-changed-1"]["ID"], first["test-changed-1"]["ID"]);
+    eventually("the new one speaks", || app.ok(&["logs", "changed"]) == "changed-1  | c\n");
+}
+
+#[test]
+fn containers_outlive_a_killed_supervisor_and_the_next_one_goes_on() {
+    let mut service = waits("hello");
+    service["restart"] = json!("always");
+    let app = App::new(json!({"web": service}));
+    app.ok(&["up", "-d"]);
+    app.kill_supervisor();
+    assert_eq!(app.state("test-web-1"), "running");
+    assert_eq!(app.ok(&["exec", "web", "echo", "in"]), "in\n");
+    assert!(app.supervisor().is_none(), "neither ps nor exec needs one");
+    let id = app.ps()["test-web-1"]["ID"].clone();
+
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps()["test-web-1"]["ID"], id, "adopted, not made anew");
+    app.run(&["exec", "web", "kill", "1"]);
+    eventually("its restart policy goes on", || app.ok(&["logs"]).lines().count() == 2);
+
+    app.kill_supervisor();
+    app.run(&["exec", "web", "kill", "1"]);
+    eventually("nobody restarts it", || app.state("test-web-1") == "exited");
+    app.ok(&["start"]);
+    assert_eq!(app.state("test-web-1"), "running");
+    app.kill_supervisor();
+    app.ok(&["stop"]);
+    assert_eq!(app.ps()["test-web-1"]["ExitCode"], 3);
+}
+
+#[test]
+fn a_newer_executable_takes_a_running_project_over() {
+    let app = App::new(json!({"same": waits("a"), "changed": waits("b")}));
+    app.ok(&["up", "-d"]);
+    let (first, supervisor) = (app.ps(), app.supervisor());
+    app.replace(json!({"same": waits("a"), "changed": waits("c")}));
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps()["test-same-1"]["ID"], first["test-same-1"]["ID"]);
+    assert_ne!(app.ps()["test-changed-1"]["ID"], first["test-changed-1"]["ID"]);
+    assert_ne!(app.supervisor(), supervisor);
+    app.replace(json!({"same": waits("a")}));
+    let orphan = app.run(&["up", "-d"]);
+    assert!(orphan.err.contains("no longer has: test-changed-1"), "{}", orphan.err);
+}
+
+#[test]
+fn restart_on_failure_gives_up_after_its_count() {
+    let app = App::new(json!({"job": {
+        "command": ["sh", "-c", "echo try; exit 5"], "restart": "on-failure:2", "network_mode": "none"}}));
+    app.ok(&["up", "-d"]);
+    eventually("it has given up", || app.state("test-job-1") == "exited" && app.supervisor().is_none());
+    assert_eq!(app.ok(&["logs", "--no-log-prefix"]), "try\ntry\ntry\n");
+    assert_eq!(app.ps()["test-job-1"]["ExitCode"], 5);
+}
+
+#[test]
+fn up_in_the_foreground_shows_what_is_new_and_ends_with_its_containers() {
+    let app = App::new(
+        json!({"job": {"command": ["sh", "-c", "echo out; echo err >&2; exit 4"], "network_mode": "none"}}),
+    );
+    for _ in 0..2 {
+        let up = app.run(&["up"]);
+        assert_eq!((up.code, up.out.as_str()), (Some(0), "job-1  | out\n"));
+        assert!(
+            up.err.ends_with("Attaching to job-1\njob-1  | err\njob-1 exited with code 4\n"),
+            "{}",
+            up.err
+        );
+    }
+}
+
+#[test]
+fn an_interrupted_up_stops_its_containers() {
+    let app = App::new(json!({"web": waits("hello")}));
+    let mut up = app
+        .command(&["up"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it runs", || app.state("test-web-1") == "running" && app.ok(&["logs"]).contains("hello"));
+    let pid = rustix::process::Pid::from_child(&up);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let up = ended({
+        up.wait().unwrap();
+        up.wait_with_output().unwrap()
+    });
+    assert_eq!(up.code, Some(130), "{up:?}");
+    assert!(up.err.contains("Gracefully stopping... (press Ctrl+C again to force)\n"), "{}", up.err);
+    assert_eq!(app.ps()["test-web-1"]["ExitCode"], 3);
+}
+
+#[test]
+fn run_passes_the_exit_status_and_leaves_nothing() {
+    let app = App::new(json!({"tool": {"command": ["true"], "network_mode": "none"}}));
+    assert_eq!(app.run(&["run", "--rm", "tool", "sh", "-c", "exit 7"]).code, Some(7));
+    assert_eq!(
+        app.ok(&["run", "--rm", "-u", "guest", "-e", "A=b", "tool", "sh", "-c", "id -u; echo $A"]),
+        "1000\nb\n"
+    );
+    let missing = app.run(&["run", "--rm", "tool", "nosuch"]);
+    assert_eq!(missing.code, Some(127), "{missing:?}");
+    assert!(missing.err.contains("nosuch"), "{missing:?}");
+    assert!(app.supervisor().is_none(), "the short way needs no supervisor");
+    assert!(app.ps().is_empty());
+    let name = app.ok(&["run", "-d", "tool", "sh", "-c", "echo from the background"]);
+    eventually("it has run", || app.ps()[name.trim()]["State"] == "exited");
+    assert_eq!(app.ps()[name.trim()]["ExitCode"], 0);
+}
+
+#[test]
+fn run_reaches_what_its_service_depends_on() {
+    let server = json!({"command": ["httpd", "-f", "-p", "80", "-h", "/data"]});
+    let app = App::new(json!({"server": server, "tool": {"command": ["true"], "depends_on": ["server"]}}));
+    let fetched = app.run(&[
+        "run",
+        "--rm",
+        "tool",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6 7 8 9; do wget -qO- http://server/from-image && exit; sleep 0.2; done",
+    ]);
+    assert_eq!((fetched.code, fetched.out.as_str()), (Some(0), "x"), "{fetched:?}");
+    assert_eq!(app.state("test-server-1"), "running");
+}
+
+#[test]
+fn data_in_a_named_volume_survives_down_but_not_down_v() {
+    let mut service = waits("x");
+    service["volumes"] = json!(["kept:/kept"]);
+    let app = App::new(json!({"web": service}));
+    app.ok(&["up", "-d"]);
+    app.ok(&["exec", "web", "touch", "/kept/file"]);
+    app.ok(&["down"]);
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "ls", "/kept"]), "file\n");
+    app.ok(&["down", "-v"]);
+    eventually("nothing is left", || !app.path("data/projects/test").exists());
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "ls", "/kept"]), "");
+}
+
+#[test]
+fn two_ups_at_once_make_one_application() {
+    let app = App::new(json!({"a": waits("a"), "b": waits("b")}));
+    let ups: Vec<_> = (0..4)
+        .map(|_| app.command(&["up", "-d"]).stderr(std::process::Stdio::piped()).spawn().unwrap())
+        .collect();
+    for up in ups {
+        let up = ended(up.wait_with_output().unwrap());
+        assert_eq!(up.code, Some(0), "{}", up.err);
+    }
+    assert_eq!(app.ps().len(), 2);
+    assert_eq!(app.state("test-a-1"), "running");
+}
+
+#[test]
+fn what_cannot_be_started_is_said_before_anything_starts() {
+    let mut bound = waits("x");
+    bound["volumes"] = json!([{"type": "bind", "source": "./missing", "target": "/m"}]);
+    let app = App::new(json!({"web": waits("x"), "bound": bound}));
+    let up = app.run(&["up", "-d"]);
+    assert_eq!(up.code, Some(3));
+    let missing = app.path("missing");
+    let expected = format!(
+        "error: service `bound` mounts `{0}`, which does not exist\nhint: mkdir -p {0}\n",
+        missing.display()
+    );
+    assert_eq!(up.err, expected);
+    assert!(app.ps().is_empty());
+    let up = app.run(&["up", "-d", "wbe"]);
+    assert_eq!(
+        (up.code, up.err.as_str()),
+        (Some(2), "error: no such service: `wbe`\nhint: did you mean `web`?\n")
+    );
+    std::fs::create_dir(&missing).unwrap();
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps().len(), 2);
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_before_anything_starts() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = json!({"command": ["httpd", "-f", "-p", "80", "-h", "/data"], "ports": [format!("127.0.0.1:{port}:80")]});
+    let app = App::new(json!({"server": server, "other": waits("x")}));
+    let up = app.run(&["up", "-d"]);
+    assert_eq!(up.code, Some(3), "{up:?}");
+    assert!(
+        up.err.contains(&format!("port {port}/tcp of container `test-server-1` is in use on 127.0.0.1")),
+        "{}",
+        up.err
+    );
+    assert!(app.ps().is_empty());
+    drop(listener);
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps()["test-server-1"]["Publishers"][0]["PublishedPort"], port);
+    eventually("it answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+}
+
+#[test]
+fn the_executable_tells_about_itself() {
+    let app = App::new(json!({"web": waits("x")}));
+    let inspect: serde_json::Value = serde_json::from_str(&app.ok(&["inspect", "--format", "json"])).unwrap();
+    assert_eq!(inspect["images"][0]["services"], json!(["web"]));
+    assert!(app.ok(&["images"]).contains("busybox"));
+    assert!(app.ok(&["config"]).contains("network_mode: none"));
+    let doctor: serde_json::Value = serde_json::from_str(&app.ok(&["doctor", "--format", "json"])).unwrap();
+    assert_eq!(doctor["runs"], true, "{doctor:#}");
+    assert!(app.ok(&["version"]).starts_with("dpack runner "));
+}
+
+#[test]
+fn a_damaged_frame_is_found_and_never_trusted() {
+    let app = App::new(json!({"web": waits("x")}));
+    let executable = app.path("app");
+    let mut bytes = std::fs::read(&executable).unwrap();
+    let program = std::fs::metadata(env!("CARGO_BIN_EXE_dpack-runner")).unwrap().len();
+    bytes[usize::try_from(program).unwrap() + 1000] ^= 1;
+    std::fs::remove_file(&executable).unwrap();
+    std::fs::write(&executable, bytes).unwrap();
+    std::fs::set_permissions(&executable, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let verify = app.run(&["verify"]);
+    assert_eq!(verify.code, Some(4), "{verify:?}");
+    assert!(verify.out.contains("is damaged: its SHA-256 is not the one in the index\n"), "{}", verify.out);
+    let up = app.run(&["up", "-d"]);
+    assert_ne!(up.code, Some(0));
+    assert!(up.err.contains("damaged"), "{}", up.err);
+    assert!(app.ps().is_empty());
+}

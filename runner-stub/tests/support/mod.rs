@@ -1,0 +1,214 @@
+//! An application made of busybox, as one executable: the runner that Cargo built, with a payload behind it.
+#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(clippy::unwrap_used, reason = "these are tests, though not in a function marked so")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dpack_payload::ReadAt as _;
+use dpack_payload::application::{Application, Image};
+use dpack_payload::digest::Digest;
+use dpack_payload::platform::Platform;
+use dpack_payload::write::{Level, PayloadWriter, Place, compress_frame, plan_frames, split};
+use serde_json::{Value, json};
+
+/// The image's config; `VOLUME /data`, so that every container has an anonymous volume.
+const CONFIG: &str = r#"{"architecture":"","os":"linux","rootfs":{"type":"layers","diff_ids":[]},
+    "config":{"Env":["PATH=/bin"],"Cmd":["sh"],"Volumes":{"/data":{}}}}"#;
+
+/// An executable with its own data folder, both gone when it is dropped.
+pub(crate) struct App {
+    folder: tempfile::TempDir,
+    executable: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl App {
+    /// An application with these services; `image` is put into each.
+    pub(crate) fn new(services: Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        let executable = folder.path().join("app");
+        let app = Self { folder, executable };
+        app.replace(services);
+        app
+    }
+
+    /// Puts another version of the application in the executable's place.
+    pub(crate) fn replace(&self, services: Value) {
+        let mut bytes = fs::read(env!("CARGO_BIN_EXE_dpack-runner")).unwrap();
+        bytes.extend(payload(services));
+        let aside = self.folder.path().join("app.new");
+        fs::write(&aside, bytes).unwrap();
+        fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&aside, &self.executable).unwrap();
+    }
+
+    /// A path in the folder of the executable.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// The executable, to be run with these arguments.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.args(arguments).env_clear().stdin(Stdio::null());
+        command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.folder.path());
+        command.env("DPACK_DATA_DIR", self.path("data")).env("XDG_RUNTIME_DIR", self.path("run"));
+        command
+    }
+
+    /// Runs the executable.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        ended(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs it, and it has to succeed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:#?}\n{}", self.supervisor_log());
+        ended.out
+    }
+
+    /// `ps -a`, by container name.
+    pub(crate) fn ps(&self) -> BTreeMap<String, Value> {
+        let lines = self.ok(&["ps", "-a", "--format", "json"]);
+        let rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| (row["Name"].as_str().unwrap().to_owned(), row)).collect()
+    }
+
+    /// State of a container; empty when there is none.
+    pub(crate) fn state(&self, container: &str) -> String {
+        self.ps().get(container).map_or_else(String::new, |row| row["State"].as_str().unwrap().to_owned())
+    }
+
+    /// What the supervisor wrote.
+    pub(crate) fn supervisor_log(&self) -> String {
+        fs::read_to_string(self.path("data/projects/test/supervisor.log")).unwrap_or_default()
+    }
+
+    /// PID of the supervisor, if one lives.
+    pub(crate) fn supervisor(&self) -> Option<i32> {
+        let data = self.path("data");
+        let ours = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.starts_with("dpack-supervisor\0") && line.contains(data.to_str().unwrap())
+        };
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(ours)
+    }
+
+    /// Kills the supervisor as the kernel's out-of-memory killer would.
+    pub(crate) fn kill_supervisor(&self) {
+        let pid = self.supervisor().expect("a supervisor lives");
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        eventually("the supervisor is gone", || self.supervisor().is_none());
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.run(&["down", "-v", "-t", "0"]);
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub(crate) fn ended(output: Output) -> Ended {
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn payload(mut services: Value) -> Vec<u8> {
+    let names: Vec<String> = services.as_object().unwrap().keys().cloned().collect();
+    for service in services.as_object_mut().unwrap().values_mut() {
+        service["image"] = json!("busybox");
+        service["stop_grace_period"] = json!("2s");
+    }
+    let compose = json!({"version": 1, "folder": "test", "environment": [],
+        "layers": [{"file": "compose.yml", "content": {"services": services, "volumes": {"kept": null}}}]});
+    let tar = busybox();
+    let level = Level::new(1).unwrap();
+    let recipe = split(tar.as_slice()).unwrap();
+    let mut writer = PayloadWriter::new(Cursor::new(Vec::new()), None, level).unwrap();
+    for plan in plan_frames([&recipe], level) {
+        let frame = compress_frame(&plan, |chunk, buffer| match chunk.source.place {
+            Place::Skeleton(offset) => recipe.skeleton.read_exact_at(buffer, offset),
+            Place::Tar(offset) => tar.read_exact_at(buffer, offset),
+        });
+        writer.frame(&plan, &frame.unwrap()).unwrap();
+    }
+    writer.layer(&recipe).unwrap();
+    let application = Application {
+        name: "test".to_owned(),
+        compose,
+        environment: BTreeMap::new(),
+        images: vec![Image {
+            reference: "busybox".to_owned(),
+            services: names,
+            platform: Platform::new("linux", std::env::consts::ARCH, None),
+            digest: Digest::of(b"manifest"),
+            config: CONFIG.to_owned(),
+            layers: vec![recipe.diff_id],
+        }],
+        builder: "test".to_owned(),
+    };
+    writer.finish(&application).unwrap().0.into_inner()
+}
+
+/// A root file system with Debian's static busybox.
+fn busybox() -> Vec<u8> {
+    let path = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
+    let program = fs::read(path.expect("busybox is there: apt-get install busybox-static")).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut append = |kind: tar::EntryType, path: &str, content: &[u8], link: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        match link {
+            "" => tar.append_data(&mut header, path, content).unwrap(),
+            link => tar.append_link(&mut header, path, link).unwrap(),
+        }
+    };
+    use tar::EntryType::{Directory, Regular, Symlink};
+    for folder in ["bin/", "etc/", "tmp/", "data/", "proc/", "dev/", "sys/"] {
+        append(Directory, folder, b"", "");
+    }
+    append(Regular, "bin/busybox", &program, "");
+    for name in [
+        "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "touch", "wget", "nc", "httpd", "trap",
+        "hostname", "kill",
+    ] {
+        append(Symlink, &format!("bin/{name}"), b"", "busybox");
+    }
+    append(Regular, "etc/passwd", b"root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/tmp:/bin/sh\n", "");
+    append(Regular, "etc/group", b"root:x:0:\nguest:x:1000:\n", "");
+    append(Regular, "data/from-image", b"x", "");
+    tar.into_inner().unwrap()
+}
