@@ -94,6 +94,14 @@ impl Channel {
         Ok(Some((message, descriptor)))
     }
 
+    /// Whether the other end is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+    }
+
     /// The next message, which must be there; a failure of the other side is this side's error.
     pub(crate) fn expect(&self, process: &'static str) -> Result<(Message, Option<OwnedFd>), Error> {
         match self.receive()? {

@@ -104,6 +104,6 @@ fn init(bundle: &Bundle, streams: Streams, mapped: Mapped, channel: &Channel) ->
         // Nobody wants it started any more.
         _ => sys::exit_now(125),
     }
-    let conditions = Conditions { mapped, init: bundle.has_init(), dies_with_parent: true };
+    let conditions = Conditions { mapped, init: bundle.has_init(), parent: Some(channel) };
     process::execute(&bundle.spec.process, streams, &conditions)
 }

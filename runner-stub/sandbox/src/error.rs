@@ -256,6 +256,12 @@ pub enum Error {
         /// Its folder.
         container_dir: PathBuf,
     },
+    /// Another shim has the container's folder.
+    #[error("the container in `{container_dir}` is running already")]
+    AlreadyRunning {
+        /// Its folder.
+        container_dir: PathBuf,
+    },
     /// It failed in another of our processes.
     #[error(transparent)]
     Remote(Failure),
@@ -326,9 +332,6 @@ impl Error {
         let text = match self {
             Error::Remote(failure) => return failure.hint.clone(),
             Error::UserNamespace(source) => return user_namespace_hint(source),
-            Error::Role { source, step, .. } if *step == crate::role::STEP_USER_NAMESPACE => {
-                return user_namespace_hint(source);
-            }
             Error::IdMap(source) if source.raw_os_error() == Some(EPERM) => {
                 return user_namespace_hint(source);
             }

@@ -217,7 +217,7 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     let failed = |source| Error::System { step: "fork the command", source };
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop((channel, master));
-        let conditions = Conditions { mapped, init: false, dies_with_parent: false };
+        let conditions = Conditions { mapped, init: false, parent: None };
         let error = process::execute(&request.process, streams, &conditions);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));

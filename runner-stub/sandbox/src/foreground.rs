@@ -2,6 +2,7 @@
 //!
 //! There is no log: what the container writes goes where the caller's output goes.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -29,13 +30,15 @@ pub struct Created {
     container_dir: PathBuf,
     waiting: Waiting,
     foreground: Foreground,
+    /// Held until the end.
+    _claim: OwnedFd,
 }
 
 /// Creates the container and lets it wait, so that a network can be attached. Afterwards this process must not fork: its
 /// children would be in the container's PID namespace.
 pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
     let bundle = Bundle::load(options.container_dir)?;
-    record::clear(&bundle.dir)?;
+    let claim = record::claim(&bundle.dir)?;
     let foreground = Foreground::new()?;
     let mut streams = Streams::default();
     if !options.stdin {
@@ -44,7 +47,7 @@ pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
         streams.input = Some(null.into());
     }
     let waiting = container::create(&bundle, streams)?;
-    Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground })
+    Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground, _claim: claim })
 }
 
 impl Created {
@@ -59,7 +62,8 @@ impl Created {
         let ended = self.foreground.attend(&self.waiting.init, master);
         drop(raw_mode);
         let ended = ended?;
-        Exit::of(ended.code, ended.signal, &started_at).write(&self.container_dir)?;
+        // On a full disk there is no record; the status is passed on all the same.
+        let _ = Exit::of(ended.code, ended.signal, &started_at).write(&self.container_dir);
         Ok(ended.code)
     }
 }

@@ -5,8 +5,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -135,8 +138,27 @@ impl Exit {
     }
 }
 
-/// Forgets an earlier run.
-pub(crate) fn clear(container_dir: &Path) -> Result<(), Error> {
+/// Makes this process the only one that runs the container, until it ends. Waits for an earlier shim that has not yet ended
+/// though its container has. Forgets the earlier run.
+pub(crate) fn claim(container_dir: &Path) -> Result<OwnedFd, Error> {
+    let failed = |source: io::Error| Error::Read { path: container_dir.to_owned(), source };
+    let folder = OwnedFd::from(fs::File::open(container_dir).map_err(failed)?);
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            if let State::Created | State::Running(_) = state(container_dir)? {
+                return Err(Error::AlreadyRunning { container_dir: container_dir.to_owned() });
+            }
+            let wait = || flock(&folder, FlockOperation::LockExclusive);
+            rustix::io::retry_on_intr(wait).map_err(|e| failed(e.into()))?;
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    clear(container_dir)?;
+    Ok(folder)
+}
+
+fn clear(container_dir: &Path) -> Result<(), Error> {
     for name in [EXIT, RUNNING] {
         let path = container_dir.join(name);
         match fs::remove_file(&path) {

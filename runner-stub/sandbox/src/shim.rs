@@ -151,6 +151,8 @@ pub fn main() -> ! {
 struct Watched {
     container_dir: PathBuf,
     container: Waiting,
+    /// Held until the end.
+    _claim: OwnedFd,
     started_at: String,
     signals: SignalFd,
     log: Log,
@@ -165,7 +167,7 @@ fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Res
         .map_err(system("become a subreaper"))?;
     let signals = block_signals()?;
     let bundle = Bundle::load(container_dir)?;
-    record::clear(&bundle.dir)?;
+    let claim = record::claim(&bundle.dir)?;
     let path = bundle.dir.join("log.json");
     let log = Log::open(&path).map_err(|source| Error::Write { path, source })?;
 
@@ -201,7 +203,15 @@ fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Res
         _ => sys::exit_now(125),
     }
     let started_at = start(&bundle.dir, &mut waiting)?;
-    Ok(Watched { container_dir: bundle.dir, container: waiting, started_at, signals, log, streams })
+    Ok(Watched {
+        container_dir: bundle.dir,
+        container: waiting,
+        _claim: claim,
+        started_at,
+        signals,
+        log,
+        streams,
+    })
 }
 
 /// Records that it runs, then lets it: who sees it run finds the record. A command that cannot be executed has a record

@@ -164,6 +164,20 @@ pub(crate) fn signal_process(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// The next of the blocked signals; real-time ones too.
+pub(crate) fn wait_for_signal(signals: &nix::sys::signal::SigSet) -> i32 {
+    let mut number = 0;
+    // SAFETY: both point to values that outlive the call; a failure leaves 0, which is no signal.
+    unsafe { libc::sigwait(signals.as_ref(), &raw mut number) };
+    number
+}
+
+/// Signals a child that has not been reaped; it does not matter whether it is there.
+pub(crate) fn signal_number(pid: i32, signal: i32) {
+    // SAFETY: two numbers.
+    unsafe { libc::kill(pid, signal) };
+}
+
 /// Default action for each signal, none blocked: what a new program expects. `execve` keeps ignored ones ignored.
 pub(crate) fn reset_signals() {
     // SAFETY: SIG_DFL is valid for each number (refused ones return an error, which changes nothing); the set is

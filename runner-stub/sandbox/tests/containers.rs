@@ -328,3 +328,37 @@ fn what_cannot_be_done_is_told_and_leaves_nothing() {
     let state = missing.state();
     assert!(state.contains(r#"code: 127"#) && state.contains("not found"), "{state}");
 }
+
+#[test]
+fn a_deleted_program_runs_from_memory() {
+    let host = Host::new();
+    let container = host.container("full", "deleted", &["sh", "-c", "echo x >/proc/1/exe; echo ran; exit 6"]);
+    let container = container.set("/annotations/dev.dpack.init", json!("true"));
+    let command = container.start_command("run");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    let program = host.program().display().to_string();
+    let at = words.iter().position(|word| *word == program).unwrap();
+    let rest = words[at + 1..].join(" ");
+    let script = format!("exec 9<{program}; rm {program}; exec /proc/self/fd/9 {rest}");
+    let as_user = [&words[..at], &["sh", "-c", &script]].concat();
+    let output = Command::new(as_user[0]).args(&as_user[1..]).output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ran\n");
+    assert!(errors(&output).contains("/proc/1/exe"), "{output:?}");
+}
+
+#[test]
+fn one_folder_has_one_shim_and_can_be_started_again() {
+    let host = Host::new();
+    let container = host.container("full", "again", &["sleep", "1000"]);
+    container.start();
+    let second = container.start_command("start").output().unwrap();
+    assert!(errors(&second).contains("is running already"), "{second:?}");
+    for _ in 0..3 {
+        container.signal("KILL");
+        container.wait_for_state("Exited");
+        container.start();
+    }
+    assert!(container.state().starts_with("Running"));
+}

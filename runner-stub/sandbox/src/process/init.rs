@@ -1,7 +1,7 @@
 //! `init: true`: PID 1 stays ours, the command is its child. It reaps whatever is orphaned in the container and forwards
 //! signals, which a command that is PID 1 itself would not get without handlers of its own.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -34,17 +34,13 @@ pub(super) fn become_init(terminal: bool) -> Result<(), Error> {
 fn forward(child: Pid) -> ! {
     let signals = SigSet::all();
     loop {
-        match signals.wait() {
-            Ok(Signal::SIGCHLD) => {
+        match sys::wait_for_signal(&signals) {
+            nix::libc::SIGCHLD => {
                 if let Some(status) = reap(child) {
                     sys::exit_now(status);
                 }
             }
-            Ok(signal) => {
-                let _ = nix::sys::signal::kill(child, signal);
-            }
-            // A real-time signal, which has no name here.
-            Err(_) => {}
+            signal => sys::signal_number(child.as_raw(), signal),
         }
     }
 }

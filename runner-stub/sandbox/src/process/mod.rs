@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::Error;
+use crate::channel::Channel;
 use crate::idmap::Mapped;
 use crate::seccomp;
 use crate::spec::Process;
@@ -38,12 +39,12 @@ pub(crate) struct Streams {
 
 /// What is not in `process` of config.json.
 #[derive(Debug)]
-pub(crate) struct Conditions {
+pub(crate) struct Conditions<'a> {
     pub(crate) mapped: Mapped,
     /// The command gets a parent of ours that reaps and forwards.
     pub(crate) init: bool,
-    /// Ends when its parent does.
-    pub(crate) dies_with_parent: bool,
+    /// Ends when its parent does, at whose death this socket is closed.
+    pub(crate) parent: Option<&'a Channel>,
 }
 
 pub(crate) fn confine(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
@@ -57,14 +58,14 @@ pub(crate) fn check(process: &Process) -> Result<(), Error> {
 }
 
 /// Becomes the command. Returns only on failure.
-pub(crate) fn execute(process: &Process, streams: Streams, conditions: &Conditions) -> Error {
+pub(crate) fn execute(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Error {
     match steps(process, streams, conditions) {
         Ok(()) => command::execute(process),
         Err(error) => error,
     }
 }
 
-fn steps(process: &Process, streams: Streams, conditions: &Conditions) -> Result<(), Error> {
+fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Result<(), Error> {
     // Fails when we lead a session already (a detached shim's child never does).
     let _ = rustix::process::setsid();
     connect(streams, process).map_err(|source| Error::Terminal { step: "connect the streams", source })?;
@@ -94,9 +95,12 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions) -> Result
         rustix::thread::set_no_new_privs(true).map_err(confine("set no_new_privs"))?;
         install(&filter)?;
     }
-    if conditions.dies_with_parent {
-        // Last: a change of user or capabilities clears it.
+    if let Some(parent) = conditions.parent {
+        // Only now: a change of user or capabilities clears it. The parent may have died before.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(confine("be bound to the parent"))?;
+        if parent.is_closed() {
+            sys::exit_now(125);
+        }
     }
     if conditions.init {
         init::become_init(process.terminal)?;
