@@ -9,7 +9,7 @@ mod obtain;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use dpack_payload::application;
@@ -189,7 +189,8 @@ impl ExecutableBuild<'_> {
         let platform = &self.executable.platform;
         let frames = plan_frames(self.recipes(workshop), self.options.level);
         let application = self.application();
-        for repair in 0.. {
+        let mut repairs = 0;
+        loop {
             let missing: Vec<&FramePlan> =
                 frames.iter().filter(|frame| !is_cached(workshop.cache, frame)).collect();
             self.changed |= !missing.is_empty();
@@ -205,11 +206,13 @@ impl ExecutableBuild<'_> {
                     return Ok(self.report(workshop, path, &summary, &frames, &stored, cached));
                 }
                 Err(Error::Splice(splice::Error::Payload(payload::Error::DamagedFrame(_))))
-                    if repair < REPAIRS => {}
+                    if repairs < REPAIRS =>
+                {
+                    repairs += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(Cancelled.into())
     }
 
     /// Recipes of all layers, in the order of images and layers.
@@ -255,11 +258,11 @@ impl ExecutableBuild<'_> {
             cancel: workshop.cancel,
             compressed: &compressed,
         };
-        let stored = pipeline.write(frames, &mut writer)?;
+        let stored = pipeline.write(frames, &mut writer).map_err(|error| output.name(error))?;
         for recipe in self.recipes(workshop) {
-            writer.layer(recipe).map_err(payload::Error::from)?;
+            writer.layer(recipe).map_err(|error| output.name(error.into()))?;
         }
-        let (out, summary) = writer.finish(application).map_err(payload::Error::from)?;
+        let (out, summary) = writer.finish(application).map_err(|error| output.name(error.into()))?;
         drop(out);
         workshop.cancel.check()?;
         Ok((output.finish(&summary, application)?, summary, stored))
@@ -333,19 +336,5 @@ impl ExecutableBuild<'_> {
             frames_cached,
             images: images.collect(),
         }
-    }
-}
-
-/// Counts work for progress that several threads report.
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Counter {
-    fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -218,7 +218,7 @@ impl Puller {
             available.dedup();
             return Err(Error::NoPlatform {
                 image: source.image().to_owned(),
-                wanted: wanted.clone(),
+                wanted: Box::new(wanted.clone()),
                 available,
             });
         };

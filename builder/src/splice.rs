@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dpack_payload::application::Application;
 use dpack_payload::digest::Digest;
 use dpack_payload::platform::Platform;
-use dpack_payload::write::{Level, PayloadWriter, SpliceError, StubHead, Summary};
+use dpack_payload::write::{Level, PayloadWriter, SpliceError, StubHead, Summary, WriteError};
 use dpack_payload::{OpenError, Payload};
 use dpack_targets::stubs::stub_from;
 use dpack_targets::{StubError, Target};
@@ -31,7 +31,7 @@ pub enum Error {
         /// The platform.
         platform: Platform,
         /// Why.
-        source: SpliceError,
+        source: Box<SpliceError>,
     },
     /// The output folder or file.
     #[error("failed to {action} `{path}`")]
@@ -49,7 +49,7 @@ pub enum Error {
         /// The platform.
         platform: Platform,
         /// What is wrong.
-        source: OpenError,
+        source: Box<OpenError>,
     },
     /// What was written is not what was meant.
     #[error("the executable for `{0}` is another one than was written")]
@@ -93,7 +93,7 @@ impl Error {
 pub fn head(platform: &Platform, target: &Target, stub_dir: Option<&Path>) -> Result<StubHead, Error> {
     let stub = stub_from(platform, stub_dir)?;
     StubHead::new(&stub, target.elf.machine)
-        .map_err(|source| Error::Splice { platform: platform.clone(), source })
+        .map_err(|source| Error::Splice { platform: platform.clone(), source: Box::new(source) })
 }
 
 /// An executable on its way; removed when it is dropped.
@@ -123,7 +123,17 @@ impl Output {
     /// Begins with the runner.
     pub fn writer(&self, head: StubHead, level: Level) -> Result<PayloadWriter<BufWriter<&File>>, Error> {
         let out = BufWriter::with_capacity(BUFFER, self.file.as_file());
-        Ok(PayloadWriter::new(out, Some(head), level).map_err(payload::Error::from)?)
+        PayloadWriter::new(out, Some(head), level).map_err(|error| self.name(error.into()))
+    }
+
+    /// Says which file it was that could not be written.
+    pub fn name(&self, error: payload::Error) -> Error {
+        match error {
+            payload::Error::Write(WriteError::Write(source)) => {
+                Error::Output { action: "write", path: self.path.clone(), source }
+            }
+            error => error.into(),
+        }
     }
 
     /// Verifies the finished file, makes it executable, and gives it its name.
@@ -142,8 +152,8 @@ impl Output {
 
 /// Reads index and trailer again: everything else is verified by them.
 fn verify(file: &File, platform: &Platform, digest: &Digest, application: &Application) -> Result<(), Error> {
-    let payload =
-        Payload::open(file).map_err(|source| Error::Verify { platform: platform.clone(), source })?;
+    let payload = Payload::open(file)
+        .map_err(|source| Error::Verify { platform: platform.clone(), source: Box::new(source) })?;
     if payload.digest() != *digest || payload.application() != application {
         return Err(Error::Changed(platform.clone()));
     }

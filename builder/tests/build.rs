@@ -1,4 +1,5 @@
 //! Whole builds against a registry in this process.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
 

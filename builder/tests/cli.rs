@@ -1,4 +1,5 @@
 //! The program itself: what it prints where, and how it ends.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
 

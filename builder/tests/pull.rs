@@ -1,4 +1,5 @@
 //! Pulling from a registry that behaves, and from ones that do not.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod support;
 

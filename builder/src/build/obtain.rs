@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use dpack_payload::digest::Digest;
 use dpack_payload::write::LayerRecipe;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Counter, Error, Options, REPAIRS};
+use super::{Error, Options, REPAIRS};
 use crate::cache::Cache;
 use crate::cancel::Cancel;
 use crate::layers::{self, cached_recipe, cut, tar};
@@ -52,7 +53,7 @@ pub(super) struct Workshop<'a> {
     options: &'a Options,
     pub(super) sources: Sources,
     transferred: HashMap<Digest, u64>,
-    work: Counter,
+    worked: AtomicBool,
 }
 
 /// What a layer was made into.
@@ -77,13 +78,13 @@ impl<'a> Workshop<'a> {
             options,
             sources: Sources::default(),
             transferred: HashMap::new(),
-            work: Counter::default(),
+            worked: AtomicBool::new(false),
         }
     }
 
     /// True when something was added to the cache.
     pub(super) fn changed(&self) -> bool {
-        self.work.get() > 0
+        self.worked.load(Ordering::Relaxed)
     }
 
     /// Bytes of a blob that came over the network.
@@ -187,7 +188,7 @@ impl<'a> Workshop<'a> {
 
     fn make(&self, need: &Need) -> Result<Made, layers::Error> {
         let (image, diff_id) = (need.image.reference.clone(), need.layer.diff_id);
-        self.work.add();
+        self.worked.store(true, Ordering::Relaxed);
         self.reporter.report(Event::LayerStarted { diff_id, image: image.clone() });
         let made = if self.sources.recipes.contains_key(&diff_id) {
             (None, tar(&image, &need.layer, self.cache, self.cancel)?)

@@ -54,11 +54,13 @@ pub(super) fn check(mut tar: &File, length: u64) -> Result<(), CheckError> {
         if leads_outside(&bytes) {
             return Err(CheckError::Outside(name()));
         }
-        let size = entry.size();
-        if entry.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
+        let (size, kind) = (entry.size(), entry.header().entry_type());
+        // Of a sparse file it is the size with its holes.
+        if !kind.is_gnu_sparse() && entry.raw_file_position().checked_add(size).is_none_or(|end| end > length)
+        {
             return Err(CheckError::Size { entry: name(), size });
         }
-        if entry.header().entry_type().is_hard_link()
+        if kind.is_hard_link()
             && let Some(target) = entry.link_name_bytes()
             && leads_outside(&target)
         {

@@ -87,7 +87,7 @@ pub enum Error {
         /// Reference as the Compose file has it.
         image: String,
         /// Platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Platforms there are.
         available: Vec<Platform>,
     },
@@ -175,10 +175,11 @@ impl Error {
                 "check the name and the tag; for an image that is not in a registry use --from {image}=oci:DIR"
             ),
             Error::Unauthorized { registry, had_credentials, .. } => {
-                let registry = if registry == "docker.io" { "" } else { registry };
+                let registry = if registry == "docker.io" { String::new() } else { format!(" {registry}") };
                 let again = if *had_credentials { " again" } else { "" };
-                format!("run `docker login {registry}` or `podman login {registry}`{again}; a private image that does not exist looks the same")
-                    .replace("login `", "login`")
+                format!(
+                    "run `docker login{registry}` or `podman login{registry}`{again}; a private image that does not exist looks the same"
+                )
             }
             Error::PlainHttp { registry } => format!("if you trust the network, add --insecure-registry {registry}"),
             Error::UnknownAuthority { registry } => {

@@ -13,8 +13,8 @@ use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::token_cache::{RegistryToken, RegistryTokenType};
 use oci_client::{Reference, RegistryOperation};
-use reqwest::Method;
 use reqwest::header::ACCEPT;
+use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 
 use super::auth::{Challenge, fetch_token};
@@ -275,8 +275,13 @@ impl Registry {
         }
         let (response, plain_http) = match request.send().await.map_err(Failure::from_reqwest) {
             Ok(response) => (response, false),
-            Err(Failure::PlainHttp | Failure::Transient { .. }) if may_be_plain => {
-                (http.get(url("http")).send().await.map_err(Failure::from_reqwest)?, true)
+            Err(failure @ (Failure::PlainHttp | Failure::Transient { .. })) if may_be_plain => {
+                let response = http.get(url("http")).send().await.map_err(Failure::from_reqwest)?;
+                // What TLS servers say to plain HTTP: the first failure was the real one.
+                if response.status() == StatusCode::BAD_REQUEST {
+                    return Err(failure);
+                }
+                (response, true)
             }
             Err(failure) => return Err(failure),
         };
