@@ -1,0 +1,209 @@
+//! Starts this program again in another role, in the user namespace, where no container can reach its file.
+//!
+//! A container's process can get hold of the file that any process in its PID namespace executes (`/proc/PID/exe`) and
+//! write to it once that process is gone (CVE-2019-5736). So every role is executed from a *clone of the program's own mount
+//! that is read-only*; a kernel without mount_setattr(2) executes a sealed copy in memory instead. A role that already runs
+//! from such a place executes `/proc/self/exe` as it is.
+//!
+//! What runs in the child between `fork` and `execve` only makes system calls with data prepared before: the caller may
+//! have threads that hold the allocator's lock.
+
+mod enter;
+mod plan;
+mod program;
+
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+
+use crate::Error;
+use crate::idmap::IdMap;
+use crate::sys::{self, CStringArray};
+use plan::{Plan, STEP_PREPARE};
+
+const STEP_USER_NAMESPACE: &str = "create a user namespace";
+const STEP_MAP: &str = "write the ID map";
+const STEP_JOIN: &str = "join the user namespace";
+const STEP_MOUNTS: &str = "create a mount namespace";
+
+/// A role to be started.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    role: &'a str,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    inherit_environment: bool,
+    descriptors: Vec<(RawFd, BorrowedFd<'a>)>,
+    log: Option<BorrowedFd<'a>>,
+    user_namespace: UserNamespace<'a>,
+    program_length: Option<u64>,
+}
+
+#[derive(Debug)]
+enum UserNamespace<'a> {
+    Inherit,
+    New(&'a IdMap),
+    Join(i32),
+}
+
+/// A role that runs. Dropping it neither kills nor reaps.
+#[derive(Debug)]
+pub struct Child {
+    /// Process ID.
+    pub pid: i32,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+}
+
+impl<'a> Spawn<'a> {
+    /// `role` becomes `argv[0]`.
+    pub fn new(role: &'a str) -> Self {
+        Spawn {
+            role,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            inherit_environment: true,
+            descriptors: Vec::new(),
+            log: None,
+            user_namespace: UserNamespace::Inherit,
+            program_length: None,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable; the rest is the caller's unless `clear_env` is called.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts from an empty environment.
+    pub fn clear_env(mut self) -> Self {
+        self.inherit_environment = false;
+        self
+    }
+
+    /// The role finds `fd` under the number `number` (3 or more; [`take_fd`]). All others but 0, 1, 2 are closed.
+    pub fn fd(mut self, number: RawFd, fd: BorrowedFd<'a>) -> Self {
+        self.descriptors.push((number, fd));
+        self
+    }
+
+    /// New session, standard input from `/dev/null`, output and errors to `log`.
+    pub fn detached(mut self, log: BorrowedFd<'a>) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// In a new user namespace (and mount namespace).
+    pub fn new_user_namespace(mut self, map: &'a IdMap) -> Self {
+        self.user_namespace = UserNamespace::New(map);
+        self
+    }
+
+    /// In the user namespace of a live process (and a new mount namespace). No effect when we are in it already.
+    pub fn join_user_namespace(mut self, pid: i32) -> Self {
+        self.user_namespace = UserNamespace::Join(pid);
+        self
+    }
+
+    /// Length of the program without its payload, for kernels on which the program has to be copied to memory.
+    pub fn program_length(mut self, bytes: u64) -> Self {
+        self.program_length = Some(bytes);
+        self
+    }
+
+    /// Starts it as a child.
+    pub fn spawn(self) -> Result<Child, Error> {
+        let plan = Plan::new(&self)?;
+        let (ours, theirs) = plan.socket_pair()?;
+        let Some(pid) = sys::fork().map_err(|source| plan.error("fork", source))? else {
+            let (step, source) = plan.run(&theirs);
+            let errno = source.raw_os_error().unwrap_or(0).to_le_bytes();
+            let _ = rustix::io::write(&theirs, &[step, errno[0], errno[1], errno[2], errno[3]]);
+            sys::exit_now(125)
+        };
+        drop(theirs);
+        let child = Child::of(pid).map_err(|source| plan.error(STEP_PREPARE, source))?;
+        let result = plan.attend(&ours, pid);
+        if result.is_err() {
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+            let _ = child.wait();
+        }
+        result.map(|()| child)
+    }
+
+    /// Becomes it. The caller has to be single-threaded. Returns only on failure.
+    pub fn replace(self) -> Error {
+        let attempt = || -> Result<Infallible, Error> {
+            let plan = Plan::new(&self)?;
+            let (ours, theirs) = plan.socket_pair()?;
+            if plan.needs_help() {
+                // Whoever has the map written has to stay outside of the namespace.
+                let own = std::process::id().cast_signed();
+                if sys::fork().map_err(|source| plan.error("fork", source))?.is_none() {
+                    drop(theirs);
+                    sys::exit_now(i32::from(plan.attend(&ours, own).is_err()));
+                }
+            }
+            drop(ours);
+            let (step, source) = plan.run(&theirs);
+            Err(plan.failure(step, source))
+        };
+        match attempt() {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+impl Spawn<'_> {
+    fn environment_block(&self) -> Option<CStringArray> {
+        let inherited = std::env::vars_os().filter(|(name, _)| {
+            self.inherit_environment && !self.environment.iter().any(|(set, _)| set == name)
+        });
+        CStringArray::new(inherited.chain(self.environment.iter().cloned()).map(|(mut entry, value)| {
+            entry.push("=");
+            entry.push(value);
+            entry
+        }))
+    }
+}
+
+impl Child {
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        let id = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Child { pid, pidfd: rustix::process::pidfd_open(id, PidfdFlags::empty())? })
+    }
+
+    /// Waits for the end and reaps: the exit status, or 128 + signal.
+    pub fn wait(&self) -> Result<i32, Error> {
+        let failed = |source: io::Error| Error::System { step: "wait for a process", source };
+        let wait = || rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let status = rustix::io::retry_on_intr(wait).map_err(|e| failed(e.into()))?;
+        let status = status.ok_or(Error::Vanished { process: "the process" })?;
+        Ok(status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)))
+    }
+}
+
+/// A descriptor given by [`Spawn::fd`]. Ask once, at the start of a role; none when it was not given.
+pub fn take_fd(number: RawFd) -> Option<OwnedFd> {
+    (number > 2).then(|| sys::inherited(number)).flatten()
+}
+
+/// The roles of this crate by `argv[0]`: `dpack-shim`, `dpack-exec`. Call first thing in `main`; does not return for them.
+pub fn dispatch() {
+    match std::env::args_os().next().as_deref().and_then(OsStr::to_str) {
+        Some(crate::shim::ROLE) => crate::shim::main(),
+        Some(crate::exec::ROLE) => crate::exec::main(),
+        _ => {}
+    }
+}
