@@ -5,6 +5,9 @@ use std::io::{self, Write as _};
 use super::output;
 use crate::protocol::{Event, Item, Phase, Progress};
 
+/// Going up works only as far as the screen reaches: with more lines than this, they are printed one by one.
+const MOST_LINES: usize = 20;
+
 /// Shows progress.
 #[derive(Debug)]
 pub(crate) struct Display {
@@ -61,6 +64,8 @@ impl Display {
     }
 
     fn line(&mut self, title: String, state: String, finished: bool) {
+        let known = self.items.iter().any(|(known, ..)| *known == title);
+        self.redraw &= known || self.items.len() < MOST_LINES;
         if !self.redraw {
             output::note(&format!(" {title}  {state}"));
             return;

@@ -1,6 +1,10 @@
 //! An application made of busybox, as one executable: the runner that Cargo built, with a payload behind it.
 #![allow(dead_code, reason = "each test uses some of it")]
-#![allow(clippy::unwrap_used, reason = "these are tests, though not in a function marked so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "these are tests, though not in a function marked so"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
