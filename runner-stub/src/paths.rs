@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use dpack_payload::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{Context as _, Failure};
 
 /// Longest path the kernel takes for a socket, without the final NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
@@ -86,6 +86,14 @@ impl Paths {
             runtime = self.runtime.join(short(&folder));
         }
         ProjectPaths { folder, runtime }
+    }
+
+    /// Makes a folder below the data folder. The data folder itself is for this user only: what containers are told in
+    /// their environment lies there.
+    pub(crate) fn make_data(&self, folder: &Path) -> Result<()> {
+        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.data);
+        let made = made.and_then(|()| fs::create_dir_all(folder));
+        made.with_context(|| format!("failed to create the data folder `{}`", folder.display())).environment()
     }
 
     /// Makes the runtime folder, for this user only. One in `/tmp` could have been made by somebody else first.

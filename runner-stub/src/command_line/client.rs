@@ -152,10 +152,7 @@ impl Namespace {
 
 /// Starts a supervisor and waits until it can be asked, or until it turns out that another one is there.
 fn start(settings: &Settings) -> Result<()> {
-    let folder = &settings.project.folder;
-    fs::create_dir_all(folder)
-        .with_context(|| format!("failed to create the data folder `{}`", folder.display()))
-        .environment()?;
+    settings.paths.make_data(&settings.project.folder)?;
     let namespace = Namespace::find(settings)?;
     let commission = Commission {
         paths: settings.paths.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::lifecycle::note;
 use super::restart::{self, Exited};
 use super::state::{Supervisor, Unit};
 use crate::container::{Container, State};
@@ -20,7 +21,10 @@ impl Supervisor {
             let folder = self.project.container(&container.identity.name);
             let unit = self.take_in(Unit::new(container, folder));
             match state {
-                State::Running { shim, .. } => self.watch_adopted(&unit, shim),
+                State::Running { shim, .. } => {
+                    self.watch_adopted(&unit, shim);
+                    self.continue_stop(&unit);
+                }
                 State::Exited { code, at } | State::Restarting { code, at } => {
                     self.continue_restarts(&unit, code, at, booted)?
                 }
@@ -34,6 +38,20 @@ impl Supervisor {
             self.adopt_network().await;
         }
         Ok(())
+    }
+
+    /// A container that runs and should not: it was asked to end, and whoever asked was killed. Whoever wants to start it
+    /// waits until it has ended.
+    fn continue_stop(self: &Rc<Self>, unit: &Rc<Unit>) {
+        if unit.supervision().wanted || unit.identity.one_off {
+            return;
+        }
+        let (supervisor, unit) = (Rc::clone(self), Rc::clone(unit));
+        tokio::task::spawn_local(async move {
+            if let Err(error) = supervisor.stop(&unit, None).await {
+                note(&error);
+            }
+        });
     }
 
     fn continue_restarts(self: &Rc<Self>, unit: &Rc<Unit>, code: i32, at: u64, booted: u64) -> Result<()> {

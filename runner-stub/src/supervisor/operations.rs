@@ -87,9 +87,12 @@ impl Supervisor {
                 let unit = supervisor
                     .unit(&step.container)
                     .with_context(|| format!("container {} is gone", step.container))?;
-                if step.action == Action::Start {
+                let begins = step.action == Action::Start;
+                if begins {
                     reporter.container(&step.container, Phase::Starting);
-                    supervisor.start(&unit).await?;
+                }
+                supervisor.start(&unit).await?;
+                if begins {
                     reporter.container(&step.container, Phase::Started);
                 }
                 Ok(())

@@ -99,6 +99,13 @@ impl App {
         self.ps().get(container).map_or_else(String::new, |row| row["State"].as_str().unwrap().to_owned())
     }
 
+    /// Whether containers have more users than one here.
+    pub(crate) fn has_many_ids(&self) -> bool {
+        let doctor: Value = serde_json::from_str(&self.ok(&["doctor", "--format", "json"])).unwrap();
+        let check = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "user IDs");
+        check.unwrap()["verdict"] == "ok"
+    }
+
     /// What the supervisor wrote.
     pub(crate) fn supervisor_log(&self) -> String {
         fs::read_to_string(self.path("data/projects/test/supervisor.log")).unwrap_or_default()

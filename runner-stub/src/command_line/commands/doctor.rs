@@ -160,7 +160,7 @@ fn in_user_namespace(settings: &Settings, map: &IdMap) -> Vec<Check> {
 
 fn try_in_user_namespace(settings: &Settings, map: &IdMap) -> Result<Check> {
     let folder = settings.paths.data.join(format!("doctor.{}", std::process::id()));
-    fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+    settings.paths.make_data(&folder)?;
     let tried = (|| {
         let (report, theirs) = std::io::pipe()?;
         let child = Spawn::new(ROLE)

@@ -3,7 +3,8 @@
 //! The command line becomes the role `dpack-run` inside the project's user namespace, which makes the container and is
 //! itself its shim. A service without networks and dependencies needs no supervisor at all: that is the short way.
 
-use std::io::IsTerminal as _;
+use std::fs::File;
+use std::io::{BufReader, IsTerminal as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +39,11 @@ pub(crate) const ROLE: &str = "dpack-run";
 /// Descriptor of the connection that keeps the supervisor from leaving.
 const SUPERVISOR: RawFd = 5;
 
-/// What the role is told: its only argument.
+/// Descriptor of the [`Commission`].
+const COMMISSION: RawFd = 6;
+
+/// What the role is told: in memory, because everybody can read the arguments of a process and its service may have
+/// secrets in its environment.
 #[derive(Debug, Serialize, Deserialize)]
 struct Commission {
     paths: Paths,
@@ -106,9 +111,10 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         remove: arguments.rm,
         project: desired.project,
     };
-    let argument = serde_json::to_string(&commission).context("failed to encode a commission")?;
+    let told = tell(&commission)?;
     let mut spawn = Spawn::new(ROLE)
-        .arg(argument)
+        .arg(&commission.name)
+        .fd(COMMISSION, told.as_fd())
         .fd(PAYLOAD, settings.executable.descriptor())
         .program_length(settings.executable.program_length());
     if let Some(connection) = &connection {
@@ -117,15 +123,20 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     Err(sandbox_failure(namespace.apply(spawn).replace()))
 }
 
+fn tell(commission: &Commission) -> Result<File> {
+    let memory = rustix::fs::memfd_create("commission", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = File::from(memory.context("failed to create a file in memory")?);
+    let text = serde_json::to_vec(commission).context("failed to encode a commission")?;
+    file.write_all(&text).and_then(|()| file.rewind()).context("failed to write a file in memory")?;
+    Ok(file)
+}
+
 /// Garbage collection of another project asks for the layers of this one where its record is.
 fn note_layers(settings: &Settings, desired: &Desired) -> Result<()> {
-    let folder = &settings.project.folder;
     if settings.project.record().exists() {
         return Ok(());
     }
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("failed to create the data folder `{}`", folder.display()))
-        .environment()?;
+    settings.paths.make_data(&settings.project.folder)?;
     Record::new(desired.clone(), settings.executable.build(), settings.executable.layers())
         .store(&settings.project)
 }
@@ -177,9 +188,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve() -> Result<u8> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let argument = std::env::args().nth(1).context("`run` was started without its commission")?;
+    let told = File::from(take_fd(COMMISSION).context("`run` was started without its commission")?);
     let commission: Commission =
-        serde_json::from_str(&argument).context("the commission of `run` makes no sense")?;
+        serde_json::from_reader(BufReader::new(told)).context("the commission of `run` makes no sense")?;
     let project = commission.paths.project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     for mount in &service.volumes {

@@ -68,7 +68,8 @@ impl Supervisor {
         let there = self.unit(name);
         match (step.action, there) {
             (Action::Keep, Some(unit)) => {
-                unit.supervise(|supervision| supervision.wanted = true)?;
+                // It may be about to end: an earlier supervisor was killed while it stopped this container.
+                self.start(&unit).await?;
                 reporter.container(name, Phase::Running);
                 return Ok(());
             }
