@@ -180,6 +180,17 @@ fn write_executable(path: &Path, text: &str) {
 }
 
 #[test]
+fn no_proxy_stands_between_us_and_this_machine() {
+    let registry = Registry::serve();
+    let home = Home::with_image(&registry);
+    let mut command = home.command(&BUILD);
+    // Nothing listens there.
+    command.env("http_proxy", "http://127.0.0.1:9").env("https_proxy", "http://127.0.0.1:9");
+    let finished = Finished::from(command.output().unwrap());
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+#[test]
 fn sigterm_ends_a_build_and_leaves_nothing() {
     let registry = Registry::serve();
     let home = Home::with_image(&registry);

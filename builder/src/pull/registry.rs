@@ -310,6 +310,9 @@ impl Registry {
                 .user_agent(user_agent)
                 .connect_timeout(options.connect_timeout)
                 .read_timeout(options.read_timeout);
+            if reference::is_loopback(&self.name) {
+                builder = builder.no_proxy();
+            }
             let roots: Vec<_> = roots.iter().filter_map(|root| root.try_into().ok()).collect();
             builder = if only { builder.tls_certs_only(roots) } else { builder.tls_certs_merge(roots) };
             builder.build()
@@ -323,7 +326,14 @@ impl Registry {
                 (http, std::mem::take(&mut extra))
             }
         };
+        // A proxy is on another machine, and knows another loopback. oci-client has no switch for that, but an exception to
+        // a proxy that is set explicitly.
+        let proxy = reference::is_loopback(&self.name).then(|| "http://127.0.0.1:9".to_owned());
+        let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host);
         let config = ClientConfig {
+            http_proxy: proxy.clone(),
+            https_proxy: proxy.clone(),
+            no_proxy: proxy.map(|_| host.to_owned()),
             tls_certs_only: only,
             extra_root_certificates: extra,
             connect_timeout: Some(options.connect_timeout),
