@@ -91,6 +91,20 @@ fn containers_outlive_a_killed_supervisor_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn up_after_a_stop_whose_supervisor_was_killed_starts_what_was_being_stopped() {
+    let slow = "trap 'echo asked; sleep 1; exit 0' TERM; while :; do sleep 0.1; done";
+    let app = App::new(json!({"web": {"command": ["sh", "-c", slow], "network_mode": "none"}}));
+    app.ok(&["up", "-d"]);
+    let mut stop = app.command(&["stop"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    eventually("it was asked", || app.ok(&["logs"]).contains("asked"));
+    app.kill_supervisor();
+    assert!(!stop.wait().unwrap().success());
+    app.ok(&["up", "-d"]);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(app.state("test-web-1"), "running");
+}
+
+#[test]
 fn a_newer_executable_takes_a_running_project_over() {
     let app = App::new(json!({"same": waits("a"), "changed": waits("b")}));
     app.ok(&["up", "-d"]);
