@@ -10,6 +10,7 @@
 mod auth;
 mod blob;
 mod certificates;
+mod endpoint;
 mod error;
 mod failure;
 mod local;
@@ -35,10 +36,10 @@ use crate::credentials::Credentials;
 use crate::reporter::{Event, Reporter};
 
 pub use certificates::CERTIFICATE_FOLDERS;
+pub use endpoint::Options;
 pub use error::Error;
 pub use local::{Format, LocalSource};
 pub use reference::ImageReference;
-pub use registry::Options;
 pub use retry::Backoff;
 
 /// Deepest nesting of indexes.

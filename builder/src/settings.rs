@@ -237,7 +237,7 @@ mod tests {
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Environment { variables, working_dir: "/work".into() }
+        Environment { variables, working_dir: "/project".into() }
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
             (vec![("HOME", "/h")], "/h/.cache/dpack"),
             (vec![("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/dpack"),
             (vec![("HOME", "/h"), ("XDG_CACHE_HOME", "x")], "/h/.cache/dpack"),
-            (vec![("HOME", "/h"), ("DPACK_CACHE_DIR", "c")], "/work/c"),
+            (vec![("HOME", "/h"), ("DPACK_CACHE_DIR", "c")], "/project/c"),
         ] {
             assert_eq!(environment(&variables).cache_dir().unwrap(), Path::new(expected));
         }

@@ -1,4 +1,7 @@
 //! The output file: written aside in the output folder, verified, then renamed. Nothing partial ever has its name.
+//!
+//! A build holds a lock on the file it writes. What a killed build left is therefore known by its free lock, and goes
+//! when the next build begins.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -18,6 +21,8 @@ use crate::payload;
 
 /// Bytes written at a time.
 const BUFFER: usize = 1 << 20;
+/// What the name of a file on its way ends in.
+const SUFFIX: &str = ".tmp";
 
 /// Why an executable could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +117,21 @@ impl Output {
         if path.is_dir() {
             return Err(Error::Output { action: "write", path, source: io::ErrorKind::IsADirectory.into() });
         }
-        let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".tmp")
-            .tempfile_in(folder)
-            .map_err(error("create a file in"))?;
-        Ok(Self { file, path, platform: platform.clone() })
+        let prefix = format!(".{name}.");
+        remove_leftovers(folder, &prefix);
+        loop {
+            let file = tempfile::Builder::new()
+                .prefix(&prefix)
+                .suffix(SUFFIX)
+                .tempfile_in(folder)
+                .map_err(error("create a file in"))?;
+            // A file system without locks keeps leftovers: nothing can be known about them.
+            let locked = file.as_file().lock().is_ok();
+            // Another build may have come between creation and lock.
+            if !locked || file.path().exists() {
+                return Ok(Self { file, path, platform: platform.clone() });
+            }
+        }
     }
 
     /// Begins with the runner.
@@ -147,6 +161,20 @@ impl Output {
         set_executable(file.as_file()).map_err(error("set the mode of"))?;
         file.persist(&path).map_err(|persist| error("write")(persist.error))?;
         Ok(path)
+    }
+}
+
+/// Best effort: what cannot be removed is in nobody's way.
+fn remove_leftovers(folder: &Path, prefix: &str) {
+    for item in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = item.file_name();
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(SUFFIX));
+        if is_ours
+            && let Ok(file) = File::options().write(true).open(item.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(item.path());
+        }
     }
 }
 

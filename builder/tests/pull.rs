@@ -257,6 +257,15 @@ async fn every_way_to_authenticate_works_and_wrong_credentials_are_told() {
 }
 
 #[tokio::test]
+async fn a_registry_may_ask_for_credentials_late() {
+    let registry = Registry::serve().with_auth(Auth::Bearer("u", "p")).with_open_front();
+    registry.push("team/app", "1", &amd64());
+    let build = build_with(&auth_file(&registry, r#"{"username": "u", "password": "p"}"#));
+    build.pull(&registry.name("team/app:1")).await.unwrap();
+    assert!(build.holds(&amd64()));
+}
+
+#[tokio::test]
 async fn an_expired_token_is_renewed() {
     let registry = Registry::serve().with_auth(Auth::Bearer("u", "p"));
     registry.push("team/app", "1", &amd64());

@@ -3,58 +3,26 @@
 //! Blobs are streamed by oci-client. Manifests are fetched here, because oci-client would read one of any size into
 //! memory, and its errors keep neither status nor `Retry-After`.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dpack_payload::digest::Digest;
-use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::token_cache::{RegistryToken, RegistryTokenType};
 use oci_client::{Reference, RegistryOperation};
+use reqwest::Method;
 use reqwest::header::ACCEPT;
-use reqwest::{Method, StatusCode};
 use tokio::sync::OnceCell;
 
+use super::Error;
 use super::auth::{Challenge, fetch_token};
+use super::endpoint::{Endpoint, Options};
 use super::failure::{Failure, retry_after};
 use super::manifest::{self, MANIFEST_LIMIT};
-use super::retry::Backoff;
-use super::{Error, certificates, reference};
 use crate::cancel::Cancel;
 use crate::credentials::{Credential, Credentials};
 use crate::reporter::{Event, Reporter};
-
-/// How registries are reached.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Registries that may be spoken to without TLS, besides loopback.
-    pub insecure: BTreeSet<String>,
-    /// Further authorities for every registry.
-    pub authorities: Vec<PathBuf>,
-    /// Folders with authorities for single registries.
-    pub certificate_folders: Vec<PathBuf>,
-    /// When to give up.
-    pub backoff: Backoff,
-    /// Limit for connecting.
-    pub connect_timeout: Duration,
-    /// Limit for a pause in the middle of an answer.
-    pub read_timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            insecure: BTreeSet::new(),
-            authorities: Vec::new(),
-            certificate_folders: certificates::CERTIFICATE_FOLDERS.map(PathBuf::from).to_vec(),
-            backoff: Backoff::default(),
-            connect_timeout: Duration::from_secs(20),
-            read_timeout: Duration::from_secs(60),
-        }
-    }
-}
 
 /// What all registries of a build share.
 #[derive(Clone)]
@@ -71,16 +39,6 @@ pub(super) struct Registry {
     context: Context,
     endpoint: OnceCell<Endpoint>,
     access: Mutex<HashMap<String, Access>>,
-}
-
-struct Endpoint {
-    base: String,
-    http: reqwest::Client,
-    /// Made for the first blob: a build that finds all it needs in the cache does without.
-    oci: OnceCell<oci_client::Client>,
-    oci_config: Mutex<Option<ClientConfig>>,
-    challenge: Challenge,
-    plain_http: bool,
 }
 
 /// What a repository is shown.
@@ -196,7 +154,9 @@ impl Registry {
                 Err(failure) => failure,
             };
             match failure {
-                Failure::Unauthorized(_) if !renewed && self.forget_token(repository) => renewed = true,
+                Failure::Unauthorized(challenge) if !renewed && self.renew(repository, &challenge) => {
+                    renewed = true;
+                }
                 Failure::Transient { reason, retry_after, .. } => {
                     failures += 1;
                     self.pause(action, failures, &reason, retry_after).await?;
@@ -258,92 +218,8 @@ impl Registry {
     }
 
     async fn endpoint(&self) -> Result<&Endpoint, Failure> {
-        self.endpoint.get_or_try_init(|| self.connect()).await
-    }
-
-    /// Finds out whether the registry speaks TLS and what it asks for.
-    async fn connect(&self) -> Result<Endpoint, Failure> {
-        let host = if self.name == "docker.io" { "index.docker.io" } else { &self.name };
-        let may_be_plain =
-            reference::is_loopback(&self.name) || self.context.options.insecure.contains(&self.name);
-        let (http, oci_config) = self.clients()?;
-        let url = |scheme: &str| format!("{scheme}://{host}/v2/");
-        let mut request = http.get(url("https"));
-        if may_be_plain {
-            // A server that expects HTTP may wait for the rest of what it takes for a request.
-            request = request.timeout(Duration::from_secs(5));
-        }
-        let (response, plain_http) = match request.send().await.map_err(Failure::from_reqwest) {
-            Ok(response) => (response, false),
-            Err(failure @ (Failure::PlainHttp | Failure::Transient { .. })) if may_be_plain => {
-                let response = http.get(url("http")).send().await.map_err(Failure::from_reqwest)?;
-                // What TLS servers say to plain HTTP: the first failure was the real one.
-                if response.status() == StatusCode::BAD_REQUEST {
-                    return Err(failure);
-                }
-                (response, true)
-            }
-            Err(failure) => return Err(failure),
-        };
-        let challenge = match Failure::check_status(response).await {
-            Ok(_) => Challenge::None,
-            Err(Failure::Unauthorized(challenge)) => challenge,
-            // Some registries have no page there; the manifest request will tell.
-            Err(Failure::NotFound | Failure::Answer(_)) => Challenge::None,
-            Err(failure) => return Err(failure),
-        };
-        let protocol = if plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
-        let oci_config = Mutex::new(Some(ClientConfig { protocol, ..oci_config }));
-        let scheme = if plain_http { "http" } else { "https" };
-        let base = format!("{scheme}://{host}");
-        Ok(Endpoint { base, http, oci: OnceCell::new(), oci_config, challenge, plain_http })
-    }
-
-    fn clients(&self) -> Result<(reqwest::Client, ClientConfig), Failure> {
-        certificates::install_provider();
-        let options = &self.context.options;
-        let mut extra = certificates::extra(&self.name, &options.authorities, &options.certificate_folders)
-            .map_err(|error| Failure::answer(error.to_string()))?;
-        let user_agent = concat!("dpack/", env!("CARGO_PKG_VERSION"));
-        let build = |roots: &[oci_client::client::Certificate], only: bool| {
-            let mut builder = reqwest::Client::builder()
-                .user_agent(user_agent)
-                .connect_timeout(options.connect_timeout)
-                .read_timeout(options.read_timeout);
-            if reference::is_loopback(&self.name) {
-                builder = builder.no_proxy();
-            }
-            let roots: Vec<_> = roots.iter().filter_map(|root| root.try_into().ok()).collect();
-            builder = if only { builder.tls_certs_only(roots) } else { builder.tls_certs_merge(roots) };
-            builder.build()
-        };
-        let (http, only) = match build(&extra, false) {
-            Ok(http) => (http, Vec::new()),
-            // The machine has no authorities of its own.
-            Err(_) => {
-                extra.extend(certificates::built_in());
-                let http = build(&extra, true).map_err(|error| Failure::answer(error.to_string()))?;
-                (http, std::mem::take(&mut extra))
-            }
-        };
-        // A proxy is on another machine, and knows another loopback. oci-client has no switch for that, but an exception to
-        // a proxy that is set explicitly.
-        let proxy = reference::is_loopback(&self.name).then(|| "http://127.0.0.1:9".to_owned());
-        let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host);
-        let config = ClientConfig {
-            http_proxy: proxy.clone(),
-            https_proxy: proxy.clone(),
-            no_proxy: proxy.map(|_| host.to_owned()),
-            tls_certs_only: only,
-            extra_root_certificates: extra,
-            connect_timeout: Some(options.connect_timeout),
-            read_timeout: Some(options.read_timeout),
-            user_agent,
-            // We renew tokens when the registry refuses them, not when a clock says so.
-            default_token_expiration_secs: 24 * 60 * 60,
-            ..ClientConfig::default()
-        };
-        Ok((http, config))
+        let connect = || Endpoint::connect(&self.name, &self.context.options);
+        self.endpoint.get_or_try_init(connect).await
     }
 
     /// What requests for the repository of `parts` carry; fetches a token when there is none.
@@ -356,10 +232,10 @@ impl Registry {
             return Ok(header.clone());
         }
         let endpoint = self.endpoint().await?;
-        let challenge = match &endpoint.challenge {
-            Challenge::None => return Ok(Header::None),
-            challenge => challenge,
-        };
+        let challenge = endpoint.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if challenge == Challenge::None {
+            return Ok(Header::None);
+        }
         let credential = match known {
             Some(access) => access.credential,
             None => self.context.credentials.find(&self.name, repository, &|error| {
@@ -372,7 +248,7 @@ impl Registry {
         };
         // Kept also when the token server refuses, so that the error can tell whether there was a credential.
         remember(&Header::None);
-        let header = match (challenge, &credential) {
+        let header = match (&challenge, &credential) {
             (Challenge::Bearer { realm, service }, credential) => Header::Bearer(
                 fetch_token(
                     &endpoint.http,
@@ -391,6 +267,21 @@ impl Registry {
         };
         remember(&header);
         Ok(header)
+    }
+
+    /// Prepares for another attempt after a refusal; false when that would be the same again.
+    fn renew(&self, repository: &str, challenge: &Challenge) -> bool {
+        if self.forget_token(repository) {
+            return true;
+        }
+        // A registry that asks for nothing on its first page, but does for this repository.
+        let Some(endpoint) = self.endpoint.get() else { return false };
+        let mut known = endpoint.challenge.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known == Challenge::None && *challenge != Challenge::None;
+        if news {
+            known.clone_from(challenge);
+        }
+        news
     }
 
     /// Drops a token that was refused; false when there is none that could be renewed.

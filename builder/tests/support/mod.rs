@@ -29,6 +29,7 @@ struct State {
     faults: Vec<(String, Fault)>,
     auth: Auth,
     ranges: bool,
+    open_front: bool,
     requests: Vec<String>,
     issued: u32,
 }
@@ -72,6 +73,12 @@ impl Registry {
 
     pub fn with_auth(self, auth: Auth) -> Self {
         self.state.lock().unwrap().auth = auth;
+        self
+    }
+
+    /// Asks for credentials only where there is something to protect.
+    pub fn with_open_front(self) -> Self {
+        self.state.lock().unwrap().open_front = true;
         self
     }
 
@@ -211,7 +218,8 @@ fn answer(stream: TcpStream, address: SocketAddr, state: &Mutex<State>) {
             format!("Bearer realm=\"http://{address}/token\",service=\"test\""),
         ),
     };
-    if wanted.is_some_and(|wanted| wanted != authorization) {
+    let open = state.open_front && path == "/v2/";
+    if !open && wanted.is_some_and(|wanted| wanted != authorization) {
         let header = format!("WWW-Authenticate: {challenge}\r\n");
         return respond(&mut stream, 401, &header, b"{}", method == "HEAD", None);
     }
