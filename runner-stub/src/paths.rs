@@ -5,7 +5,7 @@
 //! `XDG_RUNTIME_DIR`, `cron` without) must not get two supervisors.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -88,10 +88,12 @@ impl Paths {
         ProjectPaths { folder, runtime }
     }
 
-    /// Makes a folder below the data folder. The data folder itself is for this user only: what containers are told in
-    /// their environment lies there.
+    /// Makes a folder below the data folder. All of it is for this user only, also where the data folder was there before
+    /// and open to others: what containers are told in their environment lies there, and set-user-ID files of images and
+    /// containers, which belong to this user outside of the container.
     pub(crate) fn make_data(&self, folder: &Path) -> Result<()> {
-        let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.data);
+        let parts = ["layers", "projects"].map(|part| self.data.join(part));
+        let made = parts.iter().try_for_each(|part| make_private(part));
         let made = made.and_then(|()| fs::create_dir_all(folder));
         made.with_context(|| format!("failed to create the data folder `{}`", folder.display())).environment()
     }
@@ -113,6 +115,15 @@ impl Paths {
         }
         Ok(())
     }
+}
+
+/// Makes a folder, and those on the way to it, for this user only; closes one that is there.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
+    if fs::metadata(folder)?.mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// The folders and files of one project.
@@ -204,6 +215,23 @@ mod tests {
             (resolve(Some("/a"), None, Some("/h")).unwrap(), resolve(Some("/b"), None, Some("/h")).unwrap());
         assert_ne!(one.project("shop").runtime, other.project("shop").runtime);
         assert!(usual.project(&"x".repeat(200)).socket().as_os_str().len() <= SOCKET_PATH);
+    }
+
+    /// A set-user-ID file of an image would otherwise make every user of the device this user.
+    #[test]
+    fn layers_and_projects_are_closed_to_others_in_a_data_folder_that_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir_all(data.join("layers")).unwrap();
+        for open in [&data, &data.join("layers")] {
+            fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let paths = Paths { data: data.clone(), runtime: folder.path().join("r"), apart: false };
+        paths.make_data(&paths.project("shop").folder).unwrap();
+        assert!(data.join("projects/shop").is_dir());
+        for part in ["layers", "projects"] {
+            assert_eq!(fs::metadata(data.join(part)).unwrap().mode() & 0o777, 0o700, "{part}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod serve;
 mod state;
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -155,12 +155,13 @@ impl Lock {
     fn take(project: &ProjectPaths) -> Result<Option<Self>> {
         let path = project.lock();
         loop {
-            let file = File::options()
-                .create(true)
-                .write(true)
-                .truncate(false)
-                .open(&path)
-                .with_context(|| format!("failed to open `{}`", path.display()))?;
+            // The one before us may remove the folder, when nothing of the project is left in it ([`remove_empty`]).
+            let opened = std::fs::create_dir_all(&project.folder)
+                .and_then(|()| File::options().create(true).write(true).truncate(false).open(&path));
+            let file = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.with_context(|| format!("failed to open `{}`", path.display()))?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
@@ -168,7 +169,7 @@ impl Lock {
                     return Err(error).with_context(|| format!("failed to lock `{}`", path.display()));
                 }
             }
-            // The one before us may have removed the file between our opening and locking it.
+            // It may also have removed the file between our opening and locking it.
             if is_same(&file, &path) {
                 return Ok(Some(Self { _file: file }));
             }

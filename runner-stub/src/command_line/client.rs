@@ -192,10 +192,11 @@ fn open_log(settings: &Settings) -> Result<File> {
     if large {
         let _ = fs::remove_file(&path);
     }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("failed to open `{}`", path.display()))
-        .environment()
+    let open = || OpenOptions::new().create(true).append(true).open(&path);
+    let opened = open().or_else(|_| {
+        // A supervisor that leaves removes the folder when nothing of the project is left in it.
+        fs::create_dir_all(&settings.project.folder)?;
+        open()
+    });
+    opened.with_context(|| format!("failed to open `{}`", path.display())).environment()
 }
