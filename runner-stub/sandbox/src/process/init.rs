@@ -11,6 +11,10 @@ use crate::sys;
 /// Returns in the child, which goes on to become the command. The parent ends with the command's status.
 pub(super) fn become_init(terminal: bool) -> Result<(), Error> {
     let failed = |source| Error::System { step: "fork the command", source };
+    // PID 1 stays a copy of the shim, or of `run` with its caller's environment and what it was told of other services.
+    // Nothing of that is readable through `/proc/1` or ptrace(2); the command becomes readable when it is executed.
+    let hidden = rustix::process::DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(hidden).map_err(super::confine("hide from tracing"))?;
     // Blocked before the fork: none is lost between.
     let _ = SigSet::all().thread_block();
     match sys::fork().map_err(failed)? {
