@@ -272,7 +272,7 @@ fn a_new_volume_starts_with_the_images_content() {
         let volumes = container.dir.join("volumes");
         fs::create_dir_all(volumes.join("data")).unwrap();
         // A copy that was interrupted.
-        fs::create_dir_all(volumes.join(".copyup.data/deep")).unwrap();
+        fs::create_dir_all(volumes.join("+copyup+data/deep")).unwrap();
         Command::new("chmod").arg("750").arg(&image).status().unwrap();
         let container = container.mount(json!({
             "destination": "/srv", "type": "bind", "source": volumes.join("data"), "options": ["rbind", "x-dpack.copyup"]
@@ -281,6 +281,33 @@ fn a_new_volume_starts_with_the_images_content() {
         assert_eq!(container.output(), "changed\n\n750\n755\n", "{map}: copied twice");
         assert_eq!(fs::read_dir(&volumes).unwrap().count(), 1, "{map}: something was left");
         assert_eq!(fs::metadata(volumes.join("data")).unwrap().mode() & 0o777, 0o750);
+    }
+}
+
+/// `/proc` is mounted on the image by then: reading all of it would never end, and it is the device's.
+#[test]
+fn a_volume_on_a_link_to_the_root_is_not_filled_with_proc() {
+    let host = Host::new();
+    symlink("/", host.layer().join("srv")).unwrap();
+    let container = host.container("full", "root-volume", &["true"]);
+    let volume = container.dir.join("volumes/data");
+    fs::create_dir_all(&volume).unwrap();
+    let mount = json!({"destination": "/srv", "type": "bind", "source": &volume, "options": ["rbind", "x-dpack.copyup"]});
+    container.mount(mount).run();
+    assert!(volume.join("bin/busybox").exists());
+    assert!(!volume.join("proc").exists() && !volume.join("sys").exists());
+}
+
+/// With `init: true` PID 1 is a copy of the shim's memory, which holds what the container is not told.
+#[test]
+fn the_container_cannot_look_into_its_init() {
+    let host = Host::new();
+    for map in MAPS {
+        let script = "for file in environ mem exe; do cat /proc/1/$file >/dev/null && echo $file; done 2>/dev/null; \
+                      cat /proc/self/environ >/dev/null && echo own";
+        let container = host.container(map, "hidden-init", &["sh", "-c", script]);
+        let container = container.set("/annotations/dev.dpack.init", json!("true"));
+        assert_eq!(container.output(), "own\n", "{map}");
     }
 }
 

@@ -54,7 +54,8 @@ fn copy(root: &OwnedFd, target: &str, volume: &Path) -> io::Result<()> {
     if !is_empty(&super::open_outside(volume, DIRECTORY)?)? {
         return Ok(());
     }
-    let mut aside = std::ffi::OsString::from(".copyup.");
+    // `+` is in no volume's name.
+    let mut aside = std::ffi::OsString::from("+copyup+");
     aside.push(name);
     remove(&parent, &aside)?;
     rustix::fs::mkdirat(&parent, aside.as_os_str(), Mode::RWXU)?;
@@ -83,7 +84,7 @@ fn is_dot(name: &CStr) -> bool {
 }
 
 /// Copies what `from` holds into `to`, then the folder's own attributes.
-fn directory(from: &OwnedFd, to: &OwnedFd, status: &Stat, depth: usize) -> io::Result<()> {
+fn directory(from: &OwnedFd, to: &OwnedFd, own: &Stat, depth: usize) -> io::Result<()> {
     if depth > DEEPEST {
         return Err(io::Error::other("folders are nested too deeply"));
     }
@@ -95,6 +96,8 @@ fn directory(from: &OwnedFd, to: &OwnedFd, status: &Stat, depth: usize) -> io::R
         }
         let status = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(status.st_mode) {
+            // What is mounted on the image is not the image's: with a target that is a link to `/` that is all of `/proc`.
+            FileType::Directory if status.st_dev != own.st_dev => {}
             FileType::Directory => {
                 let source = rustix::fs::openat(from, name, DIRECTORY, Mode::empty())?;
                 rustix::fs::mkdirat(to, name, Mode::RWXU)?;
@@ -102,7 +105,8 @@ fn directory(from: &OwnedFd, to: &OwnedFd, status: &Stat, depth: usize) -> io::R
                 directory(&source, &copy, &status, depth + 1)?;
             }
             FileType::RegularFile => {
-                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                // Another container can put a pipe there when this is a volume that it shares.
+                let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let mut source = File::from(rustix::fs::openat(from, name, read, Mode::empty())?);
                 let mut copy = File::from(rustix::fs::openat(to, name, write, Mode::RUSR | Mode::WUSR)?);
@@ -123,7 +127,7 @@ fn directory(from: &OwnedFd, to: &OwnedFd, status: &Stat, depth: usize) -> io::R
             _ => {}
         }
     }
-    attributes(from, to, status)
+    attributes(from, to, own)
 }
 
 fn owner_of_link(directory: &OwnedFd, name: &CStr, status: &Stat) -> io::Result<()> {

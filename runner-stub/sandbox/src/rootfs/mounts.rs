@@ -86,6 +86,9 @@ fn bind(root: &OwnedFd, plan: &Plan, source: &Path, recursive: bool, slaves: boo
     let outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
     let status = rustix::fs::fstat(&outside).map_err(|e| unreadable(e.into()))?;
     let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+    if matches!(plan.target.trim_end_matches('/'), "/proc" | "/sys") {
+        refuse_symlink(root, plan)?;
+    }
     let target = target(root, plan, if is_directory { Kind::Directory } else { Kind::File })?;
     let failed = failed(plan, "bind", String::new());
 
@@ -186,6 +189,7 @@ fn control_groups(root: &OwnedFd, plan: &Plan, data: &[(String, Option<String>)]
 }
 
 fn host_sysfs(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
+    refuse_symlink(root, plan)?;
     let failed = failed(plan, "sysfs", String::new());
     let host = super::open_outside(Path::new("/sys"), OFlags::PATH).map_err(&failed)?;
     let tree = clone_tree(&host, true).map_err(|e| failed(e.into()))?;
