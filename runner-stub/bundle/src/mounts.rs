@@ -125,7 +125,8 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
     }
     let sys = if input.service.network == NetworkMode::Host {
         // sysfs can be mounted only by who owns the network namespace, and the device's is not ours.
-        let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"];
+        // Recursive: tracefs, bpf, cgroups and others are mounted below it.
+        let options = ["rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", "rro"];
         Mount { source: Some("/sys".to_owned()), ..mount("/sys", "bind", &options) }
     } else {
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])
@@ -145,8 +146,9 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
 }
 
 fn bind(destination: String, source: String, read_only: bool) -> Mount {
-    let access = if read_only { "ro" } else { "rw" };
-    let options = ["rbind", "rprivate", access].map(str::to_owned).to_vec();
+    // Read-only with all that is mounted below it, as in Docker since 25.0.
+    let access: &[&str] = if read_only { &["ro", "rro"] } else { &["rw"] };
+    let options = [&["rbind", "rprivate"], access].concat().into_iter().map(str::to_owned).collect();
     Mount { destination, kind: Some("bind".to_owned()), source: Some(source), options }
 }
 

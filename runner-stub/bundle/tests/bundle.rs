@@ -205,7 +205,7 @@ fn mounts_of_the_service_replace_defaults_and_go_from_shallow_to_deep() {
         "/proc /dev /dev/pts /sys /sys/fs/cgroup /dev/mqueue \
          /data /etc/hostname /etc/resolv.conf /etc/hosts /dev/shm /data/deep/er"
     );
-    assert_eq!(options(&spec, "/data"), "rbind,rprivate,ro");
+    assert_eq!(options(&spec, "/data"), "rbind,rprivate,ro,rro");
     assert_eq!(options(&spec, "/data/deep/er"), "rbind,rprivate,rw");
     assert_eq!(options(&spec, "/dev/shm"), "noexec,nosuid,nodev,rprivate,size=1024,mode=1777");
     let everything = Service { volumes: vec![mount("/dev", false, bind())], ..service };
@@ -219,7 +219,7 @@ fn a_read_only_root_leaves_volumes_writable() {
     let spec = bundle(&Service { read_only: true, init: true, ..service() }, &redis()).unwrap();
     assert!(spec.root.readonly);
     assert_eq!(options(&spec, "/data"), "rbind,rprivate,rw,x-dpack.copyup");
-    assert_eq!(options(&spec, "/etc/hostname"), "rbind,rprivate,ro");
+    assert_eq!(options(&spec, "/etc/hostname"), "rbind,rprivate,ro,rro");
     assert!(!options(&spec, "/dev/shm").contains("ro"));
     assert_eq!(spec.annotations["dev.dpack.init"], "true");
 }
@@ -230,7 +230,7 @@ fn the_devices_network_brings_its_name_and_no_namespace() {
     let host = of(NetworkMode::Host);
     assert_eq!(host.hostname.as_deref(), Some("device"));
     assert!(!host.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Network));
-    assert_eq!(options(&host, "/sys"), "rbind,rprivate,nosuid,noexec,nodev,ro");
+    assert_eq!(options(&host, "/sys"), "rbind,rprivate,rnosuid,rnoexec,rnodev,rro");
     assert!(host.linux.sysctl.is_empty());
     let none = of(NetworkMode::None);
     assert!(none.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Network));
