@@ -153,7 +153,8 @@ fn mapping(map: &Map, fields: &Fields, path: &Path<'_>, report: &mut Report) {
     }
 }
 
+/// Names become folders on the device (`volumes/<name>`): `.` and `..` would be other folders.
 fn is_name(name: &str) -> bool {
-    !name.is_empty()
+    !matches!(name, "" | "." | "..")
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

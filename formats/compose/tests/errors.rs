@@ -384,6 +384,13 @@ fn values() {
         errors("services: {\"a b\": {image: a}}"),
         "compose.yml:1:12: services.a b: names consist of letters, digits, `.`, `_` and `-`"
     );
+    // On the device `volumes/..` would be the project's own folder.
+    for name in [".", ".."] {
+        assert_eq!(
+            errors(&format!("services: {{a: {{image: a}}}}\nvolumes: {{{name}: }}")),
+            format!("compose.yml:2:11: volumes.{name}: names consist of letters, digits, `.`, `_` and `-`")
+        );
+    }
     assert_eq!(errors("services: {}"), "compose.yml:1:1: there is no service in it");
     assert_eq!(
         errors("name: Shop\nservices: {web: {image: a}}"),
