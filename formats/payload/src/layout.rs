@@ -89,16 +89,20 @@ pub struct Trailer {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrailerError {
     /// The magic is missing.
-    #[error("the payload's trailer is missing")]
+    #[error("the payload's trailer is missing\nhint: copy the file again")]
     Missing,
     /// The checksum is wrong.
-    #[error("the payload's trailer is damaged")]
+    #[error("the payload's trailer is damaged\nhint: copy the file again")]
     Damaged,
     /// Written by a later dpack.
-    #[error("payload format version {0} is unknown to this reader (it knows version {VERSION})")]
+    #[error(
+        "payload format version {0} is unknown to this reader (it knows version {VERSION})\nhint: use a newer dpack"
+    )]
     Version(u32),
     /// Written by a later dpack, with features this reader must know.
-    #[error("the payload needs features that this reader does not know (bits {0:#x})")]
+    #[error(
+        "the payload needs features that this reader does not know (bits {0:#x})\nhint: use a newer dpack"
+    )]
     Features(u64),
     /// The fields contradict each other.
     #[error("the payload's trailer contradicts itself")]
