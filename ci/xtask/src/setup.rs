@@ -15,15 +15,21 @@ const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld-19", "gcc
 /// What the integration tests talk to, and what makes their images and virtual machines.
 const TESTS: &[&str] = &[
     "apache2-utils", // htpasswd
-    "binutils",      // readelf, objcopy, strip
+    // readelf, objcopy and strip; the latter two know one architecture each
+    "binutils",
+    "binutils-aarch64-linux-gnu",
+    "binutils-arm-linux-gnueabihf",
+    "binutils-x86-64-linux-gnu",
     "cpio",
     "curl",
     "docker-registry",
     "e2fsprogs", // mke2fs
+    "file",
     "kmod",      // depmod
     "openssl",
     "skopeo",
     "uidmap",
+    "umoci",
     "util-linux", // setpriv
     "zstd",
 ];
