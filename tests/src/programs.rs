@@ -11,9 +11,9 @@ pub fn workspace() -> PathBuf {
     own.canonicalize().unwrap_or(own)
 }
 
-/// The stubs of `cargo xtask stubs`: `<triple>/dpack-runner`.
+/// The stubs: `<triple>/dpack-runner` in `DPACK_STUB_DIR`, else those of `cargo xtask stubs`.
 pub fn stubs() -> PathBuf {
-    workspace().join("target/stubs")
+    std::env::var_os("DPACK_STUB_DIR").map_or_else(|| workspace().join("target/stubs"), PathBuf::from)
 }
 
 /// The static probe for a target, built by `cargo xtask probe`.
