@@ -42,6 +42,11 @@ impl Arguments {
         Ok(values)
     }
 
+    /// Everything that is left, for another program to understand.
+    pub(crate) fn rest(self) -> Vec<String> {
+        self.0
+    }
+
     /// Refuses what nobody asked for.
     pub(crate) fn finish(self) -> Result<()> {
         match self.0.first() {

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 mod arguments;
+mod bench;
 mod check;
 mod demo;
 mod elf;
@@ -35,6 +36,8 @@ usage: cargo xtask <command>
   probe                      build the static probe of the tests into target/probes
   demo                       build an application for three platforms, run it, look at it, stop it
   test [FILTER]              everything a change has to pass: check, unit tests, stubs, integration tests
+  bench [--quick] [--rounds N] [--format json] [NAME]...
+                             ratios against crun, podman, skopeo and zstd (needs root)
   check                      formatting, lints, documentation, dependency policy
   size [--record]            size of the stubs against ci/stub-sizes.txt";
 
@@ -68,6 +71,7 @@ fn run() -> Result<()> {
             arguments.finish()?;
             test::run(filter.as_deref())
         }
+        "bench" => bench::run(&arguments.rest()),
         "check" => arguments.finish().and_then(|()| check::run()),
         "size" => {
             let record = arguments.flag("--record");

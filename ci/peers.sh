@@ -1,0 +1,46 @@
+#!/bin/bash
+# peers.sh [DIR]: a root folder with the programs that `cargo xtask bench` compares with, and DIR/enter to run them in it.
+#
+# Debian unstable has current ones; about 400 MB and 30 s, once. DIR is $DPACK_PEERS, else ~/.cache/dpack-peers. Needs root
+# (mounts), and uses the package mirror that this machine already has. Prints DIR.
+#
+# `DIR/enter USER COMMAND...` runs a command as root or as the ordinary user `dev` (uid 1500, with subordinate IDs), in a
+# private mount namespace: by pivot_root, because the kernel refuses user namespaces in a chroot (user_namespaces(7)), and
+# with a pure cgroup v2 view, because crun refuses the mixed one.
+set -euo pipefail
+dir=${1:-${DPACK_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dpack-peers}}
+root=$dir/root
+say() { echo "${0##*/}: $*" >&2; }
+
+if [ ! -x "$dir/enter" ]; then
+  [ "$(id -u)" = 0 ] || { say "making \`$root\` needs root"; exit 1; }
+  command -v mmdebstrap >/dev/null || apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)
+  say "making $root from $mirror"
+  mkdir -p "$dir"; rm -rf "$root"
+  mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
+    --include=ca-certificates,crun,iproute2,passt,podman,skopeo,uidmap,zstd \
+    sid "$root" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/mmdebstrap.log" 2>&1 ||
+    { tail -n 20 "$dir/mmdebstrap.log" >&2; exit 1; }
+  useradd -R "$root" -m -u 1500 -s /bin/bash dev
+  for ids in subuid subgid; do grep -q ^dev: "$root/etc/$ids" || echo dev:100000:65536 >>"$root/etc/$ids"; done
+  chmod 1777 "$root/tmp" "$root/var/tmp"
+  # last, so that its presence says that the root is complete
+  cat >"$dir/enter.new" <<'ENTER'
+#!/bin/sh
+# enter USER COMMAND...
+root=$(cd "$(dirname "$0")" && pwd)/root; user=$1; shift
+exec unshare --mount sh -ec '
+root=$1; user=$2; shift 2
+mount --make-rprivate /; mount --bind "$root" "$root"; cd "$root"
+mount --rbind /proc proc; mount --rbind /sys sys; mount --rbind /dev dev
+umount -R sys/fs/cgroup 2>/dev/null || true; mount -t cgroup2 none sys/fs/cgroup
+mkdir -p .old; pivot_root . .old; cd /; umount -l /.old; mount --make-rshared /
+mkdir -p /run/user/1500; chown 1500:1500 /run/user/1500; chmod 700 /run/user/1500
+if [ "$user" = root ]; then exec "$@"; fi
+exec setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="/home/$user" XDG_RUNTIME_DIR=/run/user/1500 PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin "$@"
+' sh "$root" "$user" "$@"
+ENTER
+  chmod +x "$dir/enter.new"; mv "$dir/enter.new" "$dir/enter"
+fi
+echo "$dir"

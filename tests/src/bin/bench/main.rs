@@ -1,0 +1,74 @@
+//! `bench`: ratios between dpack and its peers, measured in one run on one machine. `cargo xtask bench` starts it.
+//!
+//! ```text
+//! one module per benchmark      start, first_start, size, build, memory
+//!   └─> race                    contenders take turns: A B C A B C …
+//!         └─> peers             inside a root where the peers are installed, by ourselves as its agent
+//!   └─> report                  rows with ratio and aim, as a table or as JSON
+//! ```
+//!
+//! A time that misses its aim fails nothing: machines differ, and a busy one says little. Only what does not work fails.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
+
+mod application;
+mod build;
+mod first_start;
+mod image;
+mod memory;
+mod options;
+mod peers;
+mod race;
+mod report;
+mod size;
+mod start;
+
+use anyhow::Result;
+
+use options::Options;
+use peers::Peers;
+use report::Report;
+
+/// What every benchmark gets.
+struct Context {
+    options: Options,
+    peers: Peers,
+}
+
+type Benchmark = fn(&Context, &mut Report) -> Result<()>;
+
+/// In the order in which they are run and printed.
+const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("start", start::run),
+    ("first-start", first_start::run),
+    ("build", build::run),
+    ("memory", memory::run),
+    ("size", size::run),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, plan] = &arguments[..]
+        && word == race::AGENT
+    {
+        return race::agent(plan);
+    }
+    let options = Options::parse(arguments, BENCHMARKS.iter().map(|(name, _)| *name))?;
+    let context = Context { peers: Peers::prepare()?, options };
+    let mut report = Report::default();
+    for (name, benchmark) in BENCHMARKS {
+        if context.options.wants(name) {
+            eprintln!("bench: {name}");
+            // what went wrong in one is part of the report; the others are still worth knowing
+            if let Err(error) = benchmark(&context, &mut report) {
+                report.fail(name, &error);
+            }
+        }
+    }
+    match context.options.json {
+        true => println!("{}", report.to_json()?),
+        false => print!("{report}"),
+    }
+    report.into_result()
+}

@@ -1,0 +1,68 @@
+//! Memory: the builder's peak, and what each process of a running application keeps for itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use dpack_tests::Registry;
+
+use crate::Context;
+use crate::application::{Application, NETWORKED};
+use crate::build::build_step;
+use crate::image::{BenchImage, NAME};
+use crate::race::{Contender, Race, Step};
+use crate::report::{Report, Row};
+
+pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
+    let image = BenchImage::host()?;
+    let registry = Registry::start()?;
+    let reference = registry.serve(NAME, &image.index()?)?;
+    let folders = [bench.peers.work("cache-0"), bench.peers.work("dist-0")];
+    bench.peers.steps([Step::root(format!("rm -rf {}", folders.join(" ")))])?;
+    let build = Contender::new(build_step(bench, &reference)?);
+    let outcome = bench.peers.run(&Race { rounds: 1, contenders: vec![build] })?;
+    report.add(Row::size("memory of a build, peak", outcome.peak_memory));
+
+    let application = Application::install(bench, &image)?;
+    let data = bench.peers.work("memory-data");
+    bench.peers.steps([application.step(&data, &["up", "-d", NETWORKED])])?;
+    let roles = roles(&data);
+    bench.peers.steps([application.step(&data, &["down", "-v"])])?;
+    for (role, private) in roles? {
+        report.add(Row::size(&format!("memory of the {role}, private"), private));
+    }
+    Ok(())
+}
+
+/// Private resident bytes of our processes with this data folder, by role.
+fn roles(data: &str) -> Result<BTreeMap<String, u64>> {
+    let mut roles = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        // a process may end while we look at it
+        let Ok(line) = fs::read(process.join("cmdline")) else { continue };
+        let words: Vec<String> =
+            line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        if words.first().is_some_and(|word| word.ends_with("dpack-runner"))
+            && words.iter().any(|word| word.starts_with(data))
+            && let (Some(role), Ok(private)) = (words.get(1), private(&process))
+        {
+            roles.insert(role.clone(), private);
+        }
+    }
+    Ok(roles)
+}
+
+/// The sum of `Private_Clean` and `Private_Dirty` (proc_pid_smaps(5)).
+fn private(process: &Path) -> Result<u64> {
+    let text = fs::read_to_string(process.join("smaps_rollup"))?;
+    let mut sum = 0;
+    for line in
+        text.lines().filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"))
+    {
+        let kib: u64 = line.split_whitespace().nth(1).context("a line without a number")?.parse()?;
+        sum += kib * 1024;
+    }
+    Ok(sum)
+}
