@@ -81,6 +81,10 @@ pub(super) async fn download(
                 {
                     renewed = true;
                 }
+                Failure::NotFound => {
+                    let (image, registry) = (image.clone(), registry.name().to_owned());
+                    return Err(Error::NoBlob { image, registry, blob: digest });
+                }
                 Failure::NoRange if partial.received > 0 => partial.start_again()?,
                 Failure::Transient { reason, retry_after, busy } => {
                     // Progress makes up for earlier failures: a slow link that breaks now and then gets there.

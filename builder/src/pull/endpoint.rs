@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::auth::Challenge;
 use super::failure::Failure;
 use super::retry::Backoff;
-use super::{certificates, reference};
+use super::{Error, certificates, reference};
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Endpoint {
 fn clients(name: &str, options: &Options) -> Result<(reqwest::Client, ClientConfig), Failure> {
     certificates::install_provider();
     let mut extra = certificates::extra(name, &options.authorities, &options.certificate_folders)
-        .map_err(|error| Failure::answer(error.to_string()))?;
+        .map_err(|error| Failure::Ours(Box::new(error)))?;
     let user_agent = concat!("dpack/", env!("CARGO_PKG_VERSION"));
     let build = |roots: &[oci_client::client::Certificate], only: bool| {
         let mut builder = reqwest::Client::builder()
@@ -126,7 +126,8 @@ fn clients(name: &str, options: &Options) -> Result<(reqwest::Client, ClientConf
         // The machine has no authorities of its own.
         Err(_) => {
             extra.extend(certificates::built_in());
-            let http = build(&extra, true).map_err(|error| Failure::answer(error.to_string()))?;
+            let http = build(&extra, true)
+                .map_err(|error| Failure::Ours(Box::new(Error::Client(error.to_string()))))?;
             (http, std::mem::take(&mut extra))
         }
     };

@@ -27,6 +27,16 @@ pub enum Error {
         /// Host of the registry.
         registry: String,
     },
+    /// The registry has the image's manifest, but not all that it lists.
+    #[error("registry `{registry}` has image `{image}`, but not its blob {blob}")]
+    NoBlob {
+        /// Reference as the Compose file has it.
+        image: String,
+        /// Host of the registry.
+        registry: String,
+        /// Digest of the blob.
+        blob: Digest,
+    },
     /// The registry asks for other credentials than it was shown.
     #[error("registry `{registry}` refused {} for image `{image}`", if *.had_credentials { "the credentials" } else { "access without credentials" })]
     Unauthorized {
@@ -158,6 +168,7 @@ impl Error {
             | Error::Cache(_) => Kind::Environment,
             Error::Reference { .. }
             | Error::NotFound { .. }
+            | Error::NoBlob { .. }
             | Error::NoPlatform { .. }
             | Error::Manifest { .. }
             | Error::Mismatch { .. }
@@ -174,6 +185,7 @@ impl Error {
             Error::NotFound { image, .. } => format!(
                 "check the name and the tag; for an image that is not in a registry use --from {image}=oci:DIR"
             ),
+            Error::NoBlob { image, .. } => format!("push `{image}` again"),
             Error::Unauthorized { registry, had_credentials, .. } => {
                 let registry = if registry == "docker.io" { String::new() } else { format!(" {registry}") };
                 let again = if *had_credentials { " again" } else { "" };

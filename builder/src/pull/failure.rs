@@ -6,6 +6,7 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 
+use super::Error;
 use super::auth::Challenge;
 use super::retry::parse_retry_after;
 
@@ -35,6 +36,8 @@ pub(super) enum Failure {
     PlainHttp,
     /// Anything else; trying again would not help.
     Answer(String),
+    /// Something on our side, before the registry was asked.
+    Ours(Box<Error>),
 }
 
 impl Failure {

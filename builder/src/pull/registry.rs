@@ -60,6 +60,11 @@ impl Registry {
         Self { name: name.to_owned(), context, endpoint: OnceCell::new(), access: Mutex::default() }
     }
 
+    /// Host and port.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn context(&self) -> &Context {
         &self.context
     }
@@ -112,7 +117,7 @@ impl Registry {
         let make = async || {
             let config = endpoint.oci_config.lock().unwrap_or_else(PoisonError::into_inner).take();
             oci_client::Client::try_from(config.unwrap_or_default())
-                .map_err(|error| Failure::answer(error.to_string()))
+                .map_err(|error| Failure::Ours(Box::new(Error::Client(error.to_string()))))
         };
         let client = endpoint.oci.get_or_try_init(make).await?;
         let token = match header {
@@ -205,6 +210,7 @@ impl Registry {
             Failure::UnknownAuthority => Error::UnknownAuthority { registry },
             Failure::Certificate(reason) => Error::Certificate { registry, reason },
             Failure::PlainHttp => Error::PlainHttp { registry },
+            Failure::Ours(error) => *error,
             Failure::NoRange => {
                 Error::Answer { registry, action: action.to_owned(), status: "416 to a range".to_owned() }
             }
