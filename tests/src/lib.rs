@@ -31,7 +31,7 @@ pub use device::Device;
 pub use dpack::Dpack;
 pub use needs::{Need, needs};
 pub use output::Output;
-pub use programs::{cache, probe, stubs, workspace};
+pub use programs::{cache, outside_address, probe, stubs, workspace};
 pub use proxy::{Mood, Proxy};
 pub use registry::{Registry, Settings};
 pub use vm::{DataDisk, Machine, Vm};

@@ -20,6 +20,8 @@ pub enum Need {
     Root,
     /// Debian's package sources: test images and kernels come from there.
     DebianPackages,
+    /// An address of this machine besides loopback.
+    Address,
 }
 
 /// Whether everything is there. If not, says so on standard error, past the test harness's capture, and notes it in the
@@ -51,6 +53,7 @@ impl Need {
             Need::Stubs => TARGETS.iter().all(|target| programs::stubs().join(target.triple).is_dir()),
             Need::Probe => TARGETS.iter().all(|target| programs::probe(target).is_file()),
             Need::Root => programs::is_root(),
+            Need::Address => programs::outside_address().is_some(),
             Need::DebianPackages => {
                 programs::find("apt-get").is_some() && programs::find("dpkg-deb").is_some()
             }
@@ -61,6 +64,7 @@ impl Need {
             Need::Probe => "the probe is not built".to_owned(),
             Need::Root => "not run as root".to_owned(),
             Need::DebianPackages => "not a Debian system".to_owned(),
+            Need::Address => "no network".to_owned(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Where programs and folders are.
 
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,8 @@ pub fn workspace() -> PathBuf {
 
 /// The stubs: `<triple>/dpack-runner` in `DPACK_STUB_DIR`, else those of `cargo xtask stubs`.
 pub fn stubs() -> PathBuf {
-    std::env::var_os("DPACK_STUB_DIR").map_or_else(|| workspace().join("target/stubs"), PathBuf::from)
+    let folder = std::env::var_os("DPACK_STUB_DIR").filter(|folder| !folder.is_empty());
+    folder.map_or_else(|| workspace().join("target/stubs"), PathBuf::from)
 }
 
 /// The static probe for a target, built by `cargo xtask probe`.
@@ -28,6 +30,14 @@ pub fn cache() -> PathBuf {
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("dpack-dev")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/dpack-dev")))
         .unwrap_or_else(|| std::env::temp_dir().join("dpack-dev"))
+}
+
+/// An address of this machine that is not loopback. Nothing is sent to find it.
+pub fn outside_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
 /// A program on the search path, or where administrators' programs are.
