@@ -259,12 +259,13 @@ fn every_mistake_is_listed_with_the_file_it_is_in() -> Result<()> {
     let broken = valid.file("compose.yml", "services:\n  web: [\n")?;
     let output = broken.run(&BUILD)?.with_status(4)?;
     assert!(output.stderr.starts_with("error: compose.yml:"), "{}", output.stderr);
-    let output = broken.run(&["build", "none.yml"])?;
-    assert!(output.status != 0 && output.stderr.contains("none.yml"), "{output:?}");
+    let output = broken.run(&["build", "none.yml"])?.with_status(4)?;
+    assert_eq!(output.stderr, "error: none.yml: failed to read: No such file or directory (os error 2)\n");
     let empty = Dpack::new()?;
-    let output = empty.run(&["build"])?;
-    assert!(output.status != 0 && output.stderr.starts_with("error: "), "{output:?}");
-    assert!(output.stderr.contains("compose.yaml"), "{}", output.stderr);
+    let output = empty.run(&["build"])?.with_status(4)?;
+    let start = format!("error: {}: no Compose file here or in a folder above, ", empty.project().display());
+    assert!(output.stderr.starts_with(&start), "{}", output.stderr);
+    assert!(output.stderr.ends_with("\nhint: name one with `-f FILE`\n"), "{}", output.stderr);
     Ok(())
 }
 
