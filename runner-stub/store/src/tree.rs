@@ -22,6 +22,8 @@ use crate::tar::Time;
 const MAX_PATH: usize = 4095;
 /// Longest name (`NAME_MAX`).
 const MAX_NAME: usize = 255;
+/// Most inodes of one layer. One entry can ask for 2,000 folders on its way, and they are memory before they are files.
+const MAX_INODES: u32 = if cfg!(test) { 1 << 16 } else { 8 << 20 };
 /// Symbolic links followed in one name, as in the kernel.
 const MAX_LINKS: usize = 40;
 
@@ -234,7 +236,9 @@ impl Tree {
         inode: Inode,
     ) -> Result<InodeId, LayerError> {
         let id = InodeId::try_from(self.inodes.len())
-            .map_err(|_| refuse(path, "the layer has too many entries"))?;
+            .ok()
+            .filter(|&id| id < MAX_INODES)
+            .ok_or_else(|| refuse(path, "the layer has too many entries"))?;
         self.inodes.push(inode);
         if let Some(folder) = self.directory_mut(folder) {
             folder.children.insert(name, id);

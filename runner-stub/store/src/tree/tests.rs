@@ -118,6 +118,18 @@ fn whiteouts_hide_lower_layers_only() {
     }
 }
 
+/// A few megabytes of compressed headers asked for more folders than a device has memory.
+#[test]
+fn folders_on_the_way_count_as_entries() {
+    let mut tree = Tree::new();
+    let mut insert = |number: u32| {
+        let path = format!("{number}/{}x", "a/".repeat(2_000));
+        tree.insert(path.as_bytes(), Kind::Fifo, metadata())
+    };
+    let refused = (0..MAX_INODES / 2_000 + 1).find_map(|number| insert(number).err());
+    assert!(refused.unwrap().to_string().contains("too many entries"));
+}
+
 #[test]
 fn absurd_names_are_refused() {
     let long = format!("f {}", "a".repeat(256));
