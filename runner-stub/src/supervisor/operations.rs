@@ -1,9 +1,12 @@
 //! What each request means: validate, plan, carry out.
 
 mod down;
+mod layers;
+mod one_off;
+mod ports;
 mod up;
 
-pub(crate) use up::threads;
+pub(crate) use layers::threads;
 
 use std::rc::Rc;
 

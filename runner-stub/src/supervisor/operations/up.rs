@@ -1,27 +1,22 @@
-//! `up`, and what `run` needs before its container: everything is checked before anything is changed.
+//! `up`: everything is checked before anything is changed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{MountSource, Project, Protocol};
+use dpack_compose::project::{MountSource, Project};
 use dpack_payload::application::Image;
-use dpack_payload::digest::DiffId;
 use tokio::task::spawn_blocking;
 
-use super::super::attach::lock;
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::{Making, check_bind, create};
-use super::super::lifecycle::note;
-use super::super::network::{attachment, service_ports};
 use super::super::reporter::Reporter;
 use super::super::state::{Supervisor, Unit};
 use crate::container::{Container, configuration_hash};
 use crate::failure::{Context as _, Failure};
 use crate::plan::{self, Action, Plan, Step};
-use crate::project::{Record, layers_in_use};
+use crate::project::Record;
 use crate::protocol::{Desired, Done, Item, Phase};
 
 /// What steps of one `up` share.
@@ -125,7 +120,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn take_in_by_name(&self, name: &str) -> Result<Rc<Unit>> {
+    /// Takes in a container that was just made.
+    pub(crate) fn take_in_by_name(&self, name: &str) -> Result<Rc<Unit>> {
         let folder = self.project.container(name);
         let container = Container::load(&folder)?.with_context(|| format!("container {name} is gone"))?;
         Ok(self.take_in(Unit::new(container, folder)))
@@ -173,78 +169,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Removes layers that no project needs. What cannot be removed now is next time.
-    pub(crate) async fn collect_garbage(&self) {
-        let (store, paths, ours) = (self.store(), self.paths.clone(), self.executable.layers());
-        let collected = spawn_blocking(move || -> Result<()> {
-            // A record that cannot be read stops us: its layers must not go.
-            let before = layers_in_use(&paths)?;
-            store?.collect_garbage(|| [layers_in_use(&paths).unwrap_or_default(), before, ours].concat())?;
-            Ok(())
-        });
-        if let Ok(Err(error)) = collected.await {
-            note(&error.context("failed to remove unused layers"));
-        }
-    }
-
-    /// Extracts the layers of every image that the plan needs; folders by image reference.
-    async fn extract(
-        &self,
-        plan: &Plan,
-        images: &BTreeMap<String, Image>,
-        reporter: &Reporter,
-    ) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-        let needed = plan.steps.iter().filter_map(|step| images.get(&step.service));
-        let needed: BTreeMap<String, Vec<DiffId>> =
-            needed.map(|image| (image.reference.clone(), image.layers.clone())).collect();
-        let (store, executable) = (self.store()?, self.executable.clone());
-        let extraction = reporter.extraction();
-        let extracted = spawn_blocking(move || -> Result<_> {
-            // All at once, so that threads and progress know of everything; then what each image stacks.
-            let mut all: Vec<DiffId> = needed.values().flatten().copied().collect();
-            all.sort();
-            all.dedup();
-            let ensured = store.ensure(executable.payload(), &all, threads(), &extraction);
-            ensured.context("failed to extract the images").environment()?;
-            let mut folders = BTreeMap::new();
-            for (reference, layers) in &needed {
-                let ensured = store.ensure(executable.payload(), layers, threads(), &dpack_store::Silent);
-                folders.insert(
-                    reference.clone(),
-                    ensured
-                        .with_context(|| format!("failed to extract image `{reference}`"))
-                        .environment()?,
-                );
-            }
-            Ok((folders, extraction.happened()))
-        });
-        let (folders, extracted) = extracted.await.context("an extraction was cut short")??;
-        if extracted {
-            let store = self.store()?;
-            // Nobody waits for it; until then, a power cut only costs another extraction.
-            drop(spawn_blocking(move || {
-                store.settle().inspect_err(|error| note(&anyhow::anyhow!("{error}")))
-            }));
-        }
-        Ok(folders)
-    }
-
-    /// Makes sure that the layers of containers that are there have not gone.
-    pub(crate) async fn check_layers(&self, plan: &Plan, reporter: &Reporter) -> Result<()> {
-        let mut images = BTreeMap::new();
-        for step in plan.steps.iter().filter(|step| step.action == Action::Start) {
-            let Some(unit) = self.unit(&step.container) else { continue };
-            let identity = &unit.identity;
-            match self.executable.images().find(|image| image.digest == identity.digest) {
-                Some(image) => {
-                    images.insert(step.service.clone(), image.clone());
-                }
-                None => reporter.warn(format!("container {} is of an earlier executable", identity.name)),
-            }
-        }
-        self.extract(plan, &images, reporter).await.map(drop)
-    }
-
     async fn make_networks_and_volumes(
         self: &Rc<Self>,
         project: &Project,
@@ -277,166 +201,10 @@ impl Supervisor {
         }
         Ok(())
     }
-
-    /// Opens the published ports of everything that will be started: a port that is taken stops us here, before any
-    /// container is touched.
-    async fn publish_ports_of(&self, project: &Project, plan: &Plan) -> Result<()> {
-        let starting = plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Start));
-        let wanted = starting.filter_map(|step| {
-            let service = project.services.get(&step.service)?;
-            Some((step.container.clone(), service_ports(service)?))
-        });
-        self.check_new_ports(project, plan)?;
-        self.publish(wanted.collect()).await
-    }
-
-    /// A container that is made anew keeps its old ports until it goes, so that its new ones can only be tried here.
-    fn check_new_ports(&self, project: &Project, plan: &Plan) -> Result<(), Failure> {
-        let ours: Vec<Option<u16>> =
-            self.all().iter().flat_map(|unit| unit.supervision().ports).map(|port| port.published).collect();
-        for step in plan.steps.iter().filter(|step| step.action == Action::Recreate) {
-            let ports = project
-                .services
-                .get(&step.service)
-                .map(|service| service.ports.as_slice())
-                .unwrap_or_default();
-            for port in
-                ports.iter().filter(|port| port.protocol == Protocol::Tcp && !ours.contains(&port.published))
-            {
-                let address = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                if let Err(error) = TcpListener::bind((address, port.published.unwrap_or(0))) {
-                    let number = port.published.unwrap_or(0);
-                    return Err(Failure::environment(format!(
-                        "port {number}/tcp of container `{}` cannot be listened on at {address}: {error}",
-                        step.container
-                    ))
-                    .hint("stop what has it, or publish another port"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The same for containers that are there already.
-    pub(crate) async fn publish_ports(&self, plan: &Plan) -> Result<()> {
-        let starting = plan.steps.iter().filter(|step| step.action == Action::Start);
-        let wanted = starting.filter_map(|step| {
-            let attachment = attachment(&self.unit(&step.container)?.identity)?;
-            (!attachment.ports.is_empty()).then(|| (step.container.clone(), attachment.ports))
-        });
-        self.publish(wanted.collect()).await
-    }
-
-    async fn publish(&self, wanted: Vec<(String, Vec<dpack_network::Port>)>) -> Result<()> {
-        let network = self.network.clone();
-        let published = spawn_blocking(move || -> Result<()> {
-            for (number, (container, ports)) in wanted.iter().enumerate() {
-                if let Err(error) = lock(&network)?.publish(container, ports) {
-                    for (container, _) in &wanted[..number] {
-                        let _ = lock(&network)?.detach(container);
-                    }
-                    return Err(error);
-                }
-            }
-            Ok(())
-        });
-        published.await.context("publishing ports was cut short")?
-    }
-
-    /// Closes the ports of containers that did not start after all.
-    pub(crate) async fn undo_ports(&self, plan: &Plan) {
-        for step in &plan.steps {
-            let runs = self
-                .unit(&step.container)
-                .is_some_and(|unit| unit.running.get() || unit.supervision().restarting);
-            if !runs && step.action != Action::Keep {
-                self.detach(&step.container).await;
-            }
-        }
-    }
-
-    /// Starts what a one-off container needs.
-    pub(crate) async fn prepare_one_off(
-        self: &Rc<Self>,
-        desired: &Desired,
-        service: &str,
-        dependencies: bool,
-        reporter: &Reporter,
-    ) -> Result<Done> {
-        plan::check_services(&desired.project, &[service.to_owned()])?;
-        let needs: Vec<String> = desired
-            .project
-            .services
-            .get(service)
-            .into_iter()
-            .flat_map(|service| service.depends_on.keys().cloned())
-            .collect();
-        if dependencies && !needs.is_empty() {
-            let up = self.up(desired.clone(), &needs, None, reporter).await?;
-            // Not only those that the services before needed.
-            self.ensure_network(&desired.project).await?;
-            return Ok(up);
-        }
-        if Record::load(&self.project)?.is_none() {
-            let record = Record::new(desired.clone(), self.executable.build(), self.executable.layers());
-            record.store(&self.project)?;
-        }
-        self.ensure_network(&desired.project).await?;
-        Ok(self.done(&Plan::default()))
-    }
-
-    /// A one-off container in the background.
-    pub(crate) async fn run_detached(
-        self: &Rc<Self>,
-        desired: &Desired,
-        service: &str,
-        name: &str,
-        dependencies: bool,
-        reporter: &Reporter,
-    ) -> Result<Done> {
-        self.prepare_one_off(desired, service, dependencies, reporter).await?;
-        let definition = desired.project.services.get(service).context("a service is gone")?.clone();
-        let image = self.executable.image(service, &definition.image)?.clone();
-        let step = Step {
-            container: name.to_owned(),
-            service: service.to_owned(),
-            number: 1,
-            action: Action::Create,
-            after: Vec::new(),
-        };
-        let plan = Plan { steps: vec![step], orphans: Vec::new() };
-        check_binds(&desired.project, &plan)?;
-        let images = BTreeMap::from([(service.to_owned(), image.clone())]);
-        let layers = self.extract(&plan, &images, reporter).await?;
-        let (project, id_map) = (self.project.clone(), self.id_map.clone());
-        let (container, service) = (name.to_owned(), service.to_owned());
-        let created = spawn_blocking(move || {
-            create(&Making {
-                project: &project,
-                name: &container,
-                service_name: &service,
-                service: &definition,
-                number: 1,
-                one_off: true,
-                image: &image,
-                layers: layers.get(&image.reference).map(Vec::as_slice).unwrap_or_default(),
-                configuration: String::new(),
-                id_map: &id_map,
-                tty: false,
-            })
-        });
-        created
-            .await
-            .context("a creation was cut short")?
-            .with_context(|| format!("failed to create container {name}"))?;
-        let unit = self.take_in_by_name(name)?;
-        self.start(&unit).await?;
-        Ok(self.done(&plan))
-    }
 }
 
 /// Bind sources that are missing and may not be made stop us before anything starts.
-fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate)) {
         let Some(service) = project.services.get(&step.service) else { continue };
         for mount in &service.volumes {
@@ -446,9 +214,4 @@ fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Extraction uses every processor.
-pub(crate) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

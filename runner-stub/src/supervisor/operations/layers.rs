@@ -1,0 +1,95 @@
+//! Layers on the device: extracted when something needs them, removed when nothing does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use dpack_payload::application::Image;
+use dpack_payload::digest::DiffId;
+use tokio::task::spawn_blocking;
+
+use super::super::lifecycle::note;
+use super::super::reporter::Reporter;
+use super::super::state::Supervisor;
+use crate::failure::Context as _;
+use crate::plan::{Action, Plan};
+use crate::project::layers_in_use;
+
+impl Supervisor {
+    /// Removes layers that no project needs. What cannot be removed now is next time.
+    pub(crate) async fn collect_garbage(&self) {
+        let (store, paths, ours) = (self.store(), self.paths.clone(), self.executable.layers());
+        let collected = spawn_blocking(move || -> Result<()> {
+            // A record that cannot be read stops us: its layers must not go.
+            let before = layers_in_use(&paths)?;
+            store?.collect_garbage(|| [layers_in_use(&paths).unwrap_or_default(), before, ours].concat())?;
+            Ok(())
+        });
+        if let Ok(Err(error)) = collected.await {
+            note(&error.context("failed to remove unused layers"));
+        }
+    }
+
+    /// Extracts the layers of every image that the plan needs; folders by image reference.
+    pub(crate) async fn extract(
+        &self,
+        plan: &Plan,
+        images: &BTreeMap<String, Image>,
+        reporter: &Reporter,
+    ) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+        let needed = plan.steps.iter().filter_map(|step| images.get(&step.service));
+        let needed: BTreeMap<String, Vec<DiffId>> =
+            needed.map(|image| (image.reference.clone(), image.layers.clone())).collect();
+        let (store, executable) = (self.store()?, self.executable.clone());
+        let extraction = reporter.extraction();
+        let extracted = spawn_blocking(move || -> Result<_> {
+            // All at once, so that threads and progress know of everything; then what each image stacks.
+            let mut all: Vec<DiffId> = needed.values().flatten().copied().collect();
+            all.sort();
+            all.dedup();
+            let ensured = store.ensure(executable.payload(), &all, threads(), &extraction);
+            ensured.context("failed to extract the images").environment()?;
+            let mut folders = BTreeMap::new();
+            for (reference, layers) in &needed {
+                let ensured = store.ensure(executable.payload(), layers, threads(), &dpack_store::Silent);
+                folders.insert(
+                    reference.clone(),
+                    ensured
+                        .with_context(|| format!("failed to extract image `{reference}`"))
+                        .environment()?,
+                );
+            }
+            Ok((folders, extraction.happened()))
+        });
+        let (folders, extracted) = extracted.await.context("an extraction was cut short")??;
+        if extracted {
+            let store = self.store()?;
+            // Nobody waits for it; until then, a power cut only costs another extraction.
+            drop(spawn_blocking(move || {
+                store.settle().inspect_err(|error| note(&anyhow::anyhow!("{error}")))
+            }));
+        }
+        Ok(folders)
+    }
+
+    /// Makes sure that the layers of containers that are there have not gone.
+    pub(crate) async fn check_layers(&self, plan: &Plan, reporter: &Reporter) -> Result<()> {
+        let mut images = BTreeMap::new();
+        for step in plan.steps.iter().filter(|step| step.action == Action::Start) {
+            let Some(unit) = self.unit(&step.container) else { continue };
+            let identity = &unit.identity;
+            match self.executable.images().find(|image| image.digest == identity.digest) {
+                Some(image) => {
+                    images.insert(step.service.clone(), image.clone());
+                }
+                None => reporter.warn(format!("container {} is of an earlier executable", identity.name)),
+            }
+        }
+        self.extract(plan, &images, reporter).await.map(drop)
+    }
+}
+
+/// Extraction uses every processor.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

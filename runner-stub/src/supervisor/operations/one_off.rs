@@ -1,0 +1,96 @@
+//! What `run` asks for: a container beside the replicas of its service.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use tokio::task::spawn_blocking;
+
+use super::super::create::{Making, create};
+use super::super::reporter::Reporter;
+use super::super::state::Supervisor;
+use super::up::check_binds;
+use crate::plan::{self, Action, Plan, Step};
+use crate::project::Record;
+use crate::protocol::{Desired, Done};
+
+impl Supervisor {
+    /// Starts what a one-off container needs.
+    pub(crate) async fn prepare_one_off(
+        self: &Rc<Self>,
+        desired: &Desired,
+        service: &str,
+        dependencies: bool,
+        reporter: &Reporter,
+    ) -> Result<Done> {
+        plan::check_services(&desired.project, &[service.to_owned()])?;
+        let needs: Vec<String> = desired
+            .project
+            .services
+            .get(service)
+            .into_iter()
+            .flat_map(|service| service.depends_on.keys().cloned())
+            .collect();
+        if dependencies && !needs.is_empty() {
+            let up = self.up(desired.clone(), &needs, None, reporter).await?;
+            // Not only those that the services before needed.
+            self.ensure_network(&desired.project).await?;
+            return Ok(up);
+        }
+        if Record::load(&self.project)?.is_none() {
+            let record = Record::new(desired.clone(), self.executable.build(), self.executable.layers());
+            record.store(&self.project)?;
+        }
+        self.ensure_network(&desired.project).await?;
+        Ok(self.done(&Plan::default()))
+    }
+
+    /// A one-off container in the background.
+    pub(crate) async fn run_detached(
+        self: &Rc<Self>,
+        desired: &Desired,
+        service: &str,
+        name: &str,
+        dependencies: bool,
+        reporter: &Reporter,
+    ) -> Result<Done> {
+        self.prepare_one_off(desired, service, dependencies, reporter).await?;
+        let definition = desired.project.services.get(service).context("a service is gone")?.clone();
+        let image = self.executable.image(service, &definition.image)?.clone();
+        let step = Step {
+            container: name.to_owned(),
+            service: service.to_owned(),
+            number: 1,
+            action: Action::Create,
+            after: Vec::new(),
+        };
+        let plan = Plan { steps: vec![step], orphans: Vec::new() };
+        check_binds(&desired.project, &plan)?;
+        let images = BTreeMap::from([(service.to_owned(), image.clone())]);
+        let layers = self.extract(&plan, &images, reporter).await?;
+        let (project, id_map) = (self.project.clone(), self.id_map.clone());
+        let (container, service) = (name.to_owned(), service.to_owned());
+        let created = spawn_blocking(move || {
+            create(&Making {
+                project: &project,
+                name: &container,
+                service_name: &service,
+                service: &definition,
+                number: 1,
+                one_off: true,
+                image: &image,
+                layers: layers.get(&image.reference).map(Vec::as_slice).unwrap_or_default(),
+                configuration: String::new(),
+                id_map: &id_map,
+                tty: false,
+            })
+        });
+        created
+            .await
+            .context("a creation was cut short")?
+            .with_context(|| format!("failed to create container {name}"))?;
+        let unit = self.take_in_by_name(name)?;
+        self.start(&unit).await?;
+        Ok(self.done(&plan))
+    }
+}
