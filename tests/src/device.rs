@@ -137,9 +137,20 @@ impl Device {
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         numbers
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|process| *process != std::process::id() && mentions(*process, folder))
+            .filter(|process| self.may_own(*process) && mentions(*process, folder))
             .collect()
     }
+
+    /// Never this test and, when it runs as root, never what belongs to root: whatever is found here may be killed.
+    fn may_own(&self, process: u32) -> bool {
+        process != std::process::id() && (self.user.is_none() || real_user(process).is_some_and(|user| user != 0))
+    }
+}
+
+fn real_user(process: u32) -> Option<u32> {
+    // the owner of the folder in /proc is root for processes that may not be dumped (proc(5))
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
 }
 
 impl Drop for Device {
@@ -168,9 +179,20 @@ fn mentions(process: u32, folder: &[u8]) -> bool {
     let process = PathBuf::from(format!("/proc/{process}"));
     ["exe", "cwd"].iter().any(|link| {
         fs::read_link(process.join(link)).is_ok_and(|path| contains(path.as_os_str().as_encoded_bytes()))
-    }) || ["cmdline", "environ", "mountinfo"]
+    }) || ["cmdline", "environ"]
         .iter()
         .any(|file| fs::read(process.join(file)).is_ok_and(|text| contains(&text)))
+        || (has_own_mounts(&process)
+            && fs::read(process.join("mountinfo")).is_ok_and(|text| contains(&text)))
+}
+
+/// A mount that is visible to us is visible to every process of the machine and says nothing about any of them.
+fn has_own_mounts(process: &Path) -> bool {
+    let namespace = |process: &Path| fs::read_link(process.join("ns/mnt"));
+    match (namespace(process), namespace(Path::new("/proc/self"))) {
+        (Ok(theirs), Ok(ours)) => theirs != ours,
+        _ => false,
+    }
 }
 
 /// Makes a user when it is not there. Tests run side by side; useradd itself refuses to run twice at once.
