@@ -298,6 +298,29 @@ fn a_volume_on_a_link_to_the_root_is_not_filled_with_proc() {
     assert!(!volume.join("proc").exists() && !volume.join("sys").exists());
 }
 
+/// `ro` alone left cgroups, tracefs and others below it writable.
+#[test]
+fn with_the_devices_network_sys_is_read_only_all_the_way_down() {
+    let host = Host::new();
+    for map in MAPS {
+        let script =
+            "grep -c ' /sys' /proc/self/mountinfo; grep ' /sys' /proc/self/mountinfo | grep -vc ' ro,'";
+        let container = host.container(map, "host-sys", &["sh", "-c", &format!("{script}; true")]);
+        let options = ["rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", "rro"];
+        let container = container
+            .set("/linux/namespaces", json!(["mount", "pid", "ipc", "uts", "cgroup"].map(|kind| json!({"type": kind}))))
+            .set("/mounts", json!([
+                {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {"destination": "/sys", "type": "bind", "source": "/sys", "options": options},
+            ]));
+        let output = container.output();
+        let (mounts, others) = output.trim().split_once('\n').unwrap();
+        assert!(mounts.parse::<u32>().unwrap() >= 1, "{output}");
+        assert_eq!(others, "0", "{map}");
+    }
+}
+
 /// With `init: true` PID 1 is a copy of the shim's memory, which holds what the container is not told.
 #[test]
 fn the_container_cannot_look_into_its_init() {
