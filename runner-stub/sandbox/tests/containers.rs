@@ -331,6 +331,16 @@ fn the_container_cannot_look_into_its_init() {
         let container = host.container(map, "hidden-init", &["sh", "-c", script]);
         let container = container.set("/annotations/dev.dpack.init", json!("true"));
         assert_eq!(container.output(), "own\n", "{map}");
+
+        // From outside it is still joined, and its files are read, by the namespace's owner.
+        let container = host.container(map, "joined-init", &["sleep", "1000"]);
+        let container = container.set("/annotations/dev.dpack.init", json!("true"));
+        container.start();
+        let look = "cat /proc/1/environ >/dev/null 2>&1 || echo hidden";
+        assert_eq!(text(&container.exec("-", &["sh", "-c", look])), "hidden\n", "{map}");
+        let read = host.command(&["read", container.dir.to_str().unwrap(), "/etc/passwd"]).output().unwrap();
+        assert!(text(&read).contains("www"), "{map}: {read:?}");
+        container.signal("KILL");
     }
 }
 
