@@ -19,7 +19,7 @@ mod table;
 
 #[cfg(feature = "stubs")]
 pub use stubs::{StubError, stub};
-pub use table::{C_FLAGS, CCompiler, ElfIdentity, Emulator, TARGETS, Target};
+pub use table::{C_FLAGS, CCompiler, ElfIdentity, Emulator, RUST_FLAGS, TARGETS, Target};
 
 #[cfg(test)]
 mod tests {

@@ -62,7 +62,12 @@ pub struct Emulator {
 
 /// Flags for C code in every stub. The compilers may be made for glibc, whose fortified functions musl does not have; and
 /// the compiler's version has no place in a stub.
-pub const C_FLAGS: &[&str] = &["-U_FORTIFY_SOURCE", "-fno-ident"];
+pub const C_FLAGS: &[&str] =
+    &["-U_FORTIFY_SOURCE", "-fno-ident", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+
+/// Flags for Rust code in every stub: a stub aborts on a panic and prints no backtrace, and the tables that unwinding needs
+/// would be an eighth of it.
+pub const RUST_FLAGS: &[&str] = &["-Cforce-unwind-tables=no"];
 
 /// Every target.
 pub const TARGETS: &[Target] = &[

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use dpack_targets::{C_FLAGS, Target};
+use dpack_targets::{C_FLAGS, RUST_FLAGS, Target};
 
 use crate::toolchain::Toolchain;
 use crate::{process, workspace};
@@ -85,6 +85,7 @@ fn remaps(root: &Path, toolchain: &Toolchain) -> Result<Vec<(PathBuf, String)>> 
 /// Flags for the target only: with `--target`, Cargo gives none of them to build scripts and macros.
 fn rust_flags(toolchain: &Toolchain, remaps: &[(PathBuf, String)]) -> String {
     let mut flags = vec![format!("--sysroot={}", toolchain.sysroot.display())];
+    flags.extend(RUST_FLAGS.iter().map(|flag| (*flag).to_owned()));
     flags.extend(remaps.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
     flags.join("\x1f")
 }
@@ -168,6 +169,8 @@ mod tests {
             assert!(cross.contains(&format!("[target.{}]", target.triple)), "{triple}");
             assert!(image.contains(compiler.package), "{}", compiler.package);
             assert!(image.contains(&format!("CFLAGS_{triple}=\"{flags}\"")), "{flags}");
+            let rust_flags = format!("{}_RUSTFLAGS=\"{} ", triple.to_uppercase(), RUST_FLAGS.join(" "));
+            assert!(image.contains(&rust_flags), "{rust_flags}");
             let named = |program: &&&str| image.contains(&format!("CC_{triple}={program} "));
             assert!(compiler.programs.iter().find(named).is_some(), "{triple}");
         }
