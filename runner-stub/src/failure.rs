@@ -117,6 +117,18 @@ impl<T, E: Into<anyhow::Error>> Context<T> for Result<T, E> {
     }
 }
 
+/// Says what the store was asked for, and whose fault it is that it failed: a damaged or hostile executable is not the
+/// device's.
+pub(crate) fn extracting<T>(
+    extracted: Result<T, dpack_store::Error>,
+    what: impl FnOnce() -> String,
+) -> anyhow::Result<T> {
+    extracted.map_err(|error| {
+        let kind = if error.is_input() { Kind::Input } else { Kind::Environment };
+        Failure { kind, ..Failure::of(&anyhow::Error::from(error).context(what())) }.into()
+    })
+}
+
 /// The candidate closest to what was typed, if it is close enough to be what was meant.
 pub(crate) fn did_you_mean<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = typed.chars().count() / 3 + 1;

@@ -107,6 +107,11 @@ impl Error {
         move |source| Self::Disk { action, path: path.display().to_string(), source: source.into() }
     }
 
+    /// Whether the executable is at fault, and not the device.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Layer { .. } | Self::Missing(_) | Self::Read { .. } | Self::Frame { .. })
+    }
+
     /// Whether a file system without space is the cause.
     pub(crate) fn is_full(&self) -> bool {
         const EDQUOT: i32 = 122;

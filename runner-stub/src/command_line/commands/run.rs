@@ -24,7 +24,7 @@ use super::super::settings::{Settings, Terminal};
 use super::super::{SUCCESS, output};
 use super::exec::variables;
 use crate::container::{Identity, one_off_name};
-use crate::failure::{Context as _, Failure};
+use crate::failure::{Context as _, Failure, extracting};
 use crate::paths::Paths;
 use crate::payload::Executable;
 use crate::plan;
@@ -232,10 +232,8 @@ fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
     let executable = Executable::open(payload.into())?;
     let threads = supervisor::threads();
     let image = &commission.image;
-    store
-        .ensure(executable.payload(), &image.layers, threads, &Silent)
-        .with_context(|| format!("failed to extract image `{}`", image.reference))
-        .environment()
+    let extracted = store.ensure(executable.payload(), &image.layers, threads, &Silent);
+    extracting(extracted, || format!("failed to extract image `{}`", image.reference))
 }
 
 fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {

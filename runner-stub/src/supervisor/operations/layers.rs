@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::super::lifecycle::note;
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
-use crate::failure::Context as _;
+use crate::failure::extracting;
 use crate::plan::{Action, Plan};
 use crate::project::layers_in_use;
 
@@ -48,16 +48,12 @@ impl Supervisor {
             all.sort();
             all.dedup();
             let ensured = store.ensure(executable.payload(), &all, threads(), &extraction);
-            ensured.context("failed to extract the images").environment()?;
+            extracting(ensured, || "failed to extract the images".to_owned())?;
             let mut folders = BTreeMap::new();
             for (reference, layers) in &needed {
                 let ensured = store.ensure(executable.payload(), layers, threads(), &dpack_store::Silent);
-                folders.insert(
-                    reference.clone(),
-                    ensured
-                        .with_context(|| format!("failed to extract image `{reference}`"))
-                        .environment()?,
-                );
+                let ensured = extracting(ensured, || format!("failed to extract image `{reference}`"))?;
+                folders.insert(reference.clone(), ensured);
             }
             Ok((folders, extraction.happened()))
         });
