@@ -143,7 +143,8 @@ impl Device {
 
     /// Never this test and, when it runs as root, never what belongs to root: whatever is found here may be killed.
     fn may_own(&self, process: u32) -> bool {
-        process != std::process::id() && (self.user.is_none() || real_user(process).is_some_and(|user| user != 0))
+        process != std::process::id()
+            && (self.user.is_none() || real_user(process).is_some_and(|user| user != 0))
     }
 }
 
@@ -182,8 +183,7 @@ fn mentions(process: u32, folder: &[u8]) -> bool {
     }) || ["cmdline", "environ"]
         .iter()
         .any(|file| fs::read(process.join(file)).is_ok_and(|text| contains(&text)))
-        || (has_own_mounts(&process)
-            && fs::read(process.join("mountinfo")).is_ok_and(|text| contains(&text)))
+        || (has_own_mounts(&process) && fs::read(process.join("mountinfo")).is_ok_and(|text| contains(&text)))
 }
 
 /// A mount that is visible to us is visible to every process of the machine and says nothing about any of them.

@@ -50,7 +50,12 @@ impl Layer {
 
     /// Another name for the entry `target`.
     pub fn hard_link(self, path: &str, target: &str) -> Self {
-        let header = self.header(EntryType::Link, 0o644);
+        self.hard_link_with_mode(path, target, 0o644)
+    }
+
+    /// Whoever extracts a hard link may give its mode to the file (Docker does), so it has to be the file's.
+    fn hard_link_with_mode(self, path: &str, target: &str, mode: u32) -> Self {
+        let header = self.header(EntryType::Link, mode);
         self.entry(header, path, Some(target), &[])
     }
 
@@ -130,7 +135,7 @@ impl Layer {
             return Ok(self.symlink(&name, target.to_str().context("link target is not UTF-8")?));
         }
         if let Some(first) = seen.get(&metadata.ino()) {
-            return Ok(self.hard_link(&name, first));
+            return Ok(self.hard_link_with_mode(&name, first, mode));
         }
         let mut content = Vec::new();
         fs::File::open(path)?.read_to_end(&mut content)?;

@@ -1,0 +1,180 @@
+//! The main job, to its end: an application of three services, built once for three platforms, runs as an ordinary user
+//! on this machine and on machines of each architecture where nothing is installed.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod applications;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use applications::{Application, Installed, can_build, free_port, one_machine_at_a_time};
+use dpack_targets::Target;
+use dpack_tests::{Device, Need, Vm, needs};
+
+/// What an edge engineer does with the shop, as a script for any shell. It prints what it sees under headings.
+///
+/// `$app` is the executable, `$SHOP_PORT` the port.
+const A_DAY_AT_THE_SHOP: &str = r#"
+export SHOP_PORT
+heading() { printf '\n== %s\n' "$1"; }
+visit() { # the services start in their own time; a visit counts when it gets through
+  tries=0
+  until wget -q -O - "http://127.0.0.1:$SHOP_PORT/"; do
+    tries=$((tries + 1)); [ $tries -lt 300 ] || { echo 'nobody answers'; "$app" ps -a; "$app" logs; exit 1; }
+    sleep 0.1
+  done
+}
+set -e
+heading up;         "$app" up -d 2>&1
+heading visits;     visit; visit
+heading ps;         "$app" ps
+heading logs;       "$app" logs --tail 1 web
+heading exec;       "$app" exec db redis-cli get visits
+heading inside;     "$app" exec app sh -c 'hostname; id -u; ps | grep -c httpd; ls /home'
+set +e
+heading failure;    "$app" exec app sh -c 'exit 9'; echo "status $?"
+heading run;        "$app" run --rm app sh -c 'nc -z db 6379 && echo reached; exit 5'; echo "status $?"
+set -e
+heading again;      "$app" up -d 2>&1
+heading down;       "$app" down 2>&1
+heading ps-down;    "$app" ps -a
+heading up-again;   "$app" up -d 2>&1
+heading survived;   visit
+heading down-v;     "$app" down -v 2>&1
+heading left
+tries=0
+while ls -l /proc/[0-9]*/exe 2>/dev/null | grep "$app" | grep -v -q "/proc/$$/" && [ $tries -lt 50 ]; do
+  tries=$((tries + 1)); sleep 0.1
+done
+for process in /proc/[0-9]*; do
+  case $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) in
+    dpack-*|nginx*|redis*|httpd*) [ "$(stat -c %u "$process" 2>/dev/null)" != "$(id -u)" ] || cat "$process/cmdline" ;;
+  esac
+done
+grep "$HOME/.local/share/dpack" /proc/self/mountinfo || true
+ls "$HOME/.local/share/dpack/projects" "$XDG_RUNTIME_DIR/dpack" 2>/dev/null | grep -v : || true
+heading closed
+"#;
+
+/// The script's output by heading.
+struct Day(BTreeMap<String, String>);
+
+impl Day {
+    fn parse(output: &str) -> Self {
+        let sections = output.split("\n== ").filter_map(|section| section.split_once('\n'));
+        Self(sections.map(|(heading, text)| (heading.to_owned(), text.trim().to_owned())).collect())
+    }
+
+    fn saw(&self, heading: &str) -> &str {
+        self.0.get(heading).map_or("(not reached)", String::as_str)
+    }
+
+    /// Everything that has to be true after a day at the shop, on any device.
+    fn went_well(&self) {
+        for container in ["shop-web-1", "shop-app-1", "shop-db-1"] {
+            let started = format!("Container {container}  Started");
+            assert!(self.saw("up").contains(&started), "{}", self.saw("up"));
+            assert!(self.saw("up-again").contains(&started), "{}", self.saw("up-again"));
+            assert!(
+                self.saw("again").contains(&format!("Container {container}  Running")),
+                "{}",
+                self.saw("again")
+            );
+            assert!(
+                self.saw("down").contains(&format!("Container {container}  Removed")),
+                "{}",
+                self.saw("down")
+            );
+        }
+        assert_eq!(self.saw("visits"), "visit 1\nvisit 2");
+        assert_eq!(self.saw("ps").matches("Up ").count(), 3, "{}", self.saw("ps"));
+        assert!(self.saw("ps").contains("->8080/tcp"), "{}", self.saw("ps"));
+        assert!(self.saw("logs").contains("\"GET / HTTP/1."), "nginx logs each visit: {}", self.saw("logs"));
+        assert_eq!(self.saw("exec"), "2");
+        let inside: Vec<&str> = self.saw("inside").lines().collect();
+        assert_eq!(inside[0].len(), 12, "the container's ID is its host name: {inside:?}");
+        assert_eq!(inside[1], "0");
+        assert_ne!(inside[2], "0", "it sees itself");
+        assert_eq!(inside.len(), 3, "and nobody's home: {inside:?}");
+        assert_eq!(self.saw("failure"), "status 9");
+        assert!(self.saw("run").ends_with("reached\nstatus 5"), "{}", self.saw("run"));
+        assert_eq!(self.saw("ps-down").lines().count(), 1, "only the header: {}", self.saw("ps-down"));
+        assert_eq!(self.saw("survived"), "visit 3");
+        assert!(self.saw("down-v").contains("Volume shop_visits  Removed"), "{}", self.saw("down-v"));
+        assert_eq!(self.saw("left"), "");
+        assert_eq!(self.saw("closed"), "");
+    }
+}
+
+fn on_machine(machine: Vm, platform: &str) -> Result<()> {
+    if !can_build() {
+        return Ok(());
+    }
+    let target = Target::for_platform(platform).context("no such target")?;
+    let executable = Application::shop()?.executable(target);
+    let script = format!("app=/in/shop-{} SHOP_PORT=8080\n{A_DAY_AT_THE_SHOP}", target.suffix);
+    let _turn = one_machine_at_a_time();
+    let output =
+        machine.user().file(&executable).time_limit(Duration::from_secs(240)).run(&script)?.success()?;
+    Day::parse(&output.stdout).went_well();
+    Ok(())
+}
+
+fn on_this_machine(device: Device) -> Result<()> {
+    let shop = Installed::on(device, &Application::shop()?.executable_for_host()?)?;
+    let settings = format!("app={} SHOP_PORT={}\n", shop.executable, free_port()?);
+    let output = shop.device.run(&["sh", "-c", &format!("{settings}{A_DAY_AT_THE_SHOP}")])?.success()?;
+    Day::parse(&output.stdout).went_well();
+    shop.leaves_nothing()
+}
+
+#[test]
+fn three_services_on_this_machine() -> Result<()> {
+    if !can_build() {
+        return Ok(());
+    }
+    on_this_machine(Device::host()?)
+}
+
+#[test]
+fn three_services_on_this_machine_without_subordinate_ids() -> Result<()> {
+    if !can_build() || !needs(&[Need::Root]) {
+        return Ok(());
+    }
+    on_this_machine(Device::host_without_subordinate_ids()?)
+}
+
+#[test]
+fn three_services_on_amd64_with_newuidmap() -> Result<()> {
+    on_machine(Vm::amd64().newuidmap(), "linux/amd64")
+}
+
+#[test]
+fn three_services_on_arm64_with_newuidmap() -> Result<()> {
+    on_machine(Vm::arm64().newuidmap(), "linux/arm64")
+}
+
+#[test]
+fn three_services_on_arm64_where_nothing_is_installed() -> Result<()> {
+    on_machine(Vm::arm64(), "linux/arm64")
+}
+
+#[test]
+fn three_services_on_armv7_where_nothing_is_installed() -> Result<()> {
+    on_machine(Vm::armv7(), "linux/arm/v7")
+}
+
+#[test]
+fn an_executable_for_another_architecture_is_refused_by_the_kernel() -> Result<()> {
+    if !can_build() {
+        return Ok(());
+    }
+    let shop = Application::shop()?;
+    let foreign = dpack_targets::TARGETS.iter().find(|target| Some(*target) != Target::host());
+    let device = Device::host()?;
+    let executable = device.install(&shop.executable(foreign.context("one target only")?))?;
+    let started = device.run(&["sh", "-c", &format!("exec {executable} ps")])?.with_status(126)?;
+    assert!(started.stderr.contains("Exec format error"), "{}", started.stderr);
+    Ok(())
+}
