@@ -25,7 +25,7 @@ const TESTS: &[&str] = &[
     "docker-registry",
     "e2fsprogs", // mke2fs
     "file",
-    "kmod",      // depmod
+    "kmod", // depmod
     "openssl",
     "skopeo",
     "uidmap",

@@ -1,4 +1,4 @@
-//! Stub sizes: printed after each build, recorded in `ci/stub-sizes.txt`, held below a limit.
+//! Stub sizes: printed after each build, recorded in `ci/stub-sizes.txt`, not to grow unnoticed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use dpack_targets::{TARGETS, Target};
 
 use crate::workspace;
 
-/// What every executable costs a device before its first image. 2.5 MB.
-const LIMIT: u64 = 2_500_000;
+/// What every executable should cost a device before its first image, at most. An aim: missing it is shown, growth fails.
+const AIM: u64 = 2_500_000;
 
 /// Growth over the recorded size that needs a decision, in per cent.
 const GROWTH: u64 = 2;
@@ -22,19 +22,20 @@ pub(crate) fn print(targets: &[&Target], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask size`: fails when a stub is over the limit or grew.
+/// `cargo xtask size`: fails when a stub grew.
 pub(crate) fn compare() -> Result<()> {
     let folder = workspace::stubs()?;
-    let record = std::fs::read_to_string(record_file()?).context("failed to read the recorded sizes")?;
+    let file = record_file()?;
+    let record =
+        std::fs::read_to_string(&file).with_context(|| format!("failed to read `{}`", file.display()))?;
     let mut complaints = Vec::new();
     for target in TARGETS {
         let now = size(target, &folder)?;
         let before = recorded(&record, target.triple);
         let change = before.map_or("not recorded".to_owned(), |before| format!("recorded {before}"));
-        println!("{:<34}{now:>10} bytes, {change}, limit {LIMIT}", target.triple);
-        if now > LIMIT {
-            complaints.push(format!("{} is over the limit", target.triple));
-        }
+        let aim =
+            if now > AIM { format!("over the aim of {AIM}") } else { format!("below the aim of {AIM}") };
+        println!("{:<34}{now:>10} bytes, {change}, {aim}", target.triple);
         if before.is_some_and(|before| now > before + before * GROWTH / 100) {
             complaints.push(format!("{} grew by more than {GROWTH} %", target.triple));
         }
