@@ -59,7 +59,9 @@ impl Application {
     /// Builds it at the default level and brings it there.
     pub(crate) fn install(bench: &Bench, image: &BenchImage) -> Result<Self> {
         let host = dpack_targets::Target::host().context("there is no runner for this architecture")?;
-        let built = Project::new()?.build(image, host.platform, None)?;
+        // the executable lies in the project's folder, which goes with it
+        let project = Project::new()?;
+        let built = project.build(image, host.platform, None)?;
         Ok(Self { executable: bench.peers.bring(&built, "app")? })
     }
 

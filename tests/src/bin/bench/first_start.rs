@@ -13,7 +13,7 @@ use crate::application::{ALONE, Application, NETWORKED};
 use crate::image::{BenchImage, NAME};
 use crate::race::{Contender, ROUND, Race, Step};
 use crate::report::{Aim, Report, Row};
-use crate::start::bring_archive;
+use crate::start::{bring_archive, forget_podman};
 
 pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let peers = &bench.peers;
@@ -51,6 +51,7 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
         fresh("run", &|disk| Step::script(format!("{}; {}", load(disk), start(disk))), &remove),
         up(NETWORKED),
     ];
+    peers.steps([forget_podman()])?;
     let samples = peers.run(&Race { rounds: bench.options.rounds(7), contenders })?.samples;
     let [alone, load, load_and_run, networked] = &samples[..] else {
         anyhow::bail!("a contender is missing");

@@ -24,6 +24,8 @@ mod report;
 mod size;
 mod start;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 
 use options::Options;
@@ -47,7 +49,17 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("size", size::run),
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [word, plan] = &arguments[..]
         && word == race::AGENT

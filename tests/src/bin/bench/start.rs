@@ -13,6 +13,10 @@ use crate::image::{BenchImage, NAME};
 use crate::race::{Contender, ROUND, Race, Step};
 use crate::report::{Aim, Report, Row};
 
+/// podman's default network needs the TUN device, which ordinary users may open on most machines and not on all.
+const TUN: &str = "[ -e /dev/net/ours ] || \
+    { mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; touch /dev/net/ours; }";
+
 pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let peers = &bench.peers;
     let image = BenchImage::host()?;
@@ -29,6 +33,7 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let archive = bring_archive(bench, &image)?;
     peers.steps([
         Step::script(podman(&format!("load -q -i {archive}"))),
+        forget_podman(),
         application.step(&data_up, &["up", "-d"]),
         run(&data, ALONE),
     ])?;
@@ -36,7 +41,7 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let id = format!("bench-{}-{ROUND}", std::process::id());
     let podman_run = podman(&format!("run --rm --network=none {NAME} /bin/true"));
     let contenders = vec![
-        Contender::new(run(&data, ALONE)),
+        Contender::new(run(&data, ALONE)).before(Step::root(TUN)),
         Contender::new(Step::user(["crun", "run", "--bundle", bundle.as_str(), id.as_str()])),
         Contender::new(run(&data_up, ALONE)),
         Contender::new(run(&data, NETWORKED)),
@@ -62,6 +67,12 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
         podman_default,
     ));
     Ok(())
+}
+
+/// Ends podman's pause process. The next podman starts one in the mount namespace of its own race; joining one from before,
+/// it would see neither that race's devices nor its disks.
+pub(crate) fn forget_podman() -> Step {
+    Step::script("podman system migrate")
 }
 
 /// The image as `docker save` writes it, and every `podman load` reads it.
