@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use dpack_tests::Registry;
 
 use crate::Context;
@@ -29,7 +29,11 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     bench.peers.steps([application.step(&data, &["up", "-d", NETWORKED])])?;
     let roles = roles(&data);
     bench.peers.steps([application.step(&data, &["down", "-v"])])?;
-    for (role, private) in roles? {
+    let roles = roles?;
+    if roles.is_empty() {
+        bail!("no process of the application was found");
+    }
+    for (role, private) in roles {
         report.add(Row::size(&format!("memory of the {role}, private"), private));
     }
     Ok(())
@@ -42,13 +46,14 @@ fn roles(data: &str) -> Result<BTreeMap<String, u64>> {
         let process = entry?.path();
         // a process may end while we look at it
         let Ok(line) = fs::read(process.join("cmdline")) else { continue };
-        let words: Vec<String> =
-            line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        if words.first().is_some_and(|word| word.ends_with("dpack-runner"))
-            && words.iter().any(|word| word.starts_with(data))
-            && let (Some(role), Ok(private)) = (words.get(1), private(&process))
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let Some((role, rest)) = line.split_once(' ') else { continue };
+        // the runner's processes are called by their role: `dpack-supervisor {"paths":{"data":…`
+        if let Some(role) = role.strip_prefix("dpack-")
+            && rest.contains(data)
+            && let Ok(private) = private(&process)
         {
-            roles.insert(role.clone(), private);
+            roles.insert(role.to_owned(), private);
         }
     }
     Ok(roles)
