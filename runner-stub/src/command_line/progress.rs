@@ -42,7 +42,7 @@ impl Display {
         let title = match kind {
             Item::Container => format!("Container {name}"),
             Item::Network => format!("Network {name}"),
-            Item::Volume => format!("Volume \"{name}\""),
+            Item::Volume => format!("Volume {name}"),
         };
         self.line(title, format!("{phase:?}"), phase.is_final());
     }
