@@ -353,10 +353,7 @@ fn odd_files_are_what_they_are() -> Result<()> {
         .file("setuid", 0o4755, b"#!/bin/sh\n")
         .file("new\nline", 0o644, b"")
         .file(&"deep/".repeat(60), 0o644, b"");
-    let output = victim.runs(
-        &Hostile::layer(layer),
-        "stat -c %F,%a /pipe /setuid",
-    )?;
+    let output = victim.runs(&Hostile::layer(layer), "stat -c %F,%a /pipe /setuid")?;
     assert_eq!(output.stdout, "fifo,600\nregular file,4755\n", "{output:?}");
     Ok(())
 }

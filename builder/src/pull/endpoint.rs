@@ -62,7 +62,7 @@ impl Endpoint {
     pub(super) async fn connect(name: &str, options: &Options) -> Result<Self, Failure> {
         let host = if name == "docker.io" { "index.docker.io" } else { name };
         let may_be_plain = reference::is_loopback(name) || options.insecure.contains(name);
-        let (http, oci_config) = clients(name, options)?;
+        let (http, oci_config) = clients(name, options, may_be_plain)?;
         let url = |scheme: &str| format!("{scheme}://{host}/v2/");
         let mut request = http.get(url("https"));
         if may_be_plain {
@@ -104,7 +104,11 @@ impl Endpoint {
 }
 
 /// The HTTP client, and how oci-client makes its own just like it.
-fn clients(name: &str, options: &Options) -> Result<(reqwest::Client, ClientConfig), Failure> {
+fn clients(
+    name: &str,
+    options: &Options,
+    may_be_plain: bool,
+) -> Result<(reqwest::Client, ClientConfig), Failure> {
     certificates::install_provider();
     let mut extra = certificates::extra(name, &options.authorities, &options.certificate_folders)
         .map_err(|error| Failure::Ours(Box::new(error)))?;
@@ -112,6 +116,8 @@ fn clients(name: &str, options: &Options) -> Result<(reqwest::Client, ClientConf
     let build = |roots: &[oci_client::client::Certificate], only: bool| {
         let mut builder = reqwest::Client::builder()
             .user_agent(user_agent)
+            // No redirection takes a token to where anybody can read it.
+            .https_only(!may_be_plain)
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout);
         if reference::is_loopback(name) {
