@@ -34,7 +34,7 @@ heading exec;       "$app" exec db redis-cli get visits
 heading inside;     "$app" exec app sh -c 'hostname; id -u; ps | grep -c httpd; ls /home'
 set +e
 heading failure;    "$app" exec app sh -c 'exit 9'; echo "status $?"
-heading run;        "$app" run --rm app sh -c 'nc -z db 6379 && echo reached; exit 5'; echo "status $?"
+heading run;        "$app" run --rm app sh -c 'printf "PING\r\nQUIT\r\n" | nc db 6379 | grep -q PONG && echo reached; exit 5'; echo "status $?"
 set -e
 heading again;      "$app" up -d 2>&1
 heading down;       "$app" down 2>&1

@@ -237,7 +237,7 @@ fn resets_and_refusals_are_passed_on() {
 #[test]
 fn a_port_in_use_is_told_before_anything_starts() {
     let (_project, mut client) = Project::start(&["default"]);
-    let holder = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let holder = listen(SocketAddr::from(([127, 0, 0, 1], free_port())));
     let taken = holder.local_addr().unwrap();
     let free = tcp(80);
     let busy = Port { published: Some(taken.port()), ..tcp(81) };
@@ -258,10 +258,11 @@ fn a_port_in_use_is_told_before_anything_starts() {
     ));
 
     drop(holder);
+    drop(listen(taken));
     let open = client.publish("web", &[free, busy]).unwrap();
     assert_eq!(open[1].addresses, [taken]);
     client.detach("web").unwrap();
-    TcpListener::bind(taken).unwrap();
+    drop(listen(taken));
 }
 
 #[test]
@@ -416,6 +417,16 @@ fn free_port() -> u16 {
     let first = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
     let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
     ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// Listens as soon as the address is free: what another test is about to execute still has our descriptors.
+fn listen(address: SocketAddr) -> TcpListener {
+    let mut listener = None;
+    wait_until("the address is free", || {
+        listener = TcpListener::bind(address).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
 }
 
 fn raise_descriptor_limit() {

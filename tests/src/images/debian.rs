@@ -20,7 +20,8 @@ use super::layer::Layer;
 use crate::output::Output;
 use crate::programs::{cache, workspace};
 
-/// What the official image does: a root shell changes the owner of the data and becomes `redis`.
+/// What the official image does: a root shell changes the owner of the data and becomes `redis`. (The official one then
+/// executes this script again, which never ends where becoming another user has no effect.)
 const REDIS_ENTRYPOINT: &str = r#"#!/bin/sh
 set -e
 if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
@@ -28,7 +29,8 @@ if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
 fi
 if [ "$1" = redis-server ] && [ "$(id -u)" = 0 ]; then
     find . \! -user redis -exec chown redis:redis '{}' +
-    exec setpriv --reuid=redis --regid=redis --clear-groups -- "$0" "$@"
+    # by its path: the shell of BusyBox prefers its own
+    exec /usr/bin/setpriv --reuid=redis --regid=redis --clear-groups -- "$@"
 fi
 exec "$@"
 "#;
