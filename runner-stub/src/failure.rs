@@ -78,7 +78,7 @@ impl Failure {
     }
 
     /// The failure inside an error, or one made of its chain. Errors of the libraries carry their remedy as a last
-    /// `hint: ...` line of their text.
+    /// `hint: ...` line of their text, those of the sandbox look at the device for it.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let within =
             error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).cloned().unwrap_or_default();
@@ -87,7 +87,13 @@ impl Failure {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
-        Self { message, hint: hint.or(within.hint), ..within }
+        let sandbox = || {
+            error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<dpack_sandbox::Error>())
+                .and_then(|e| e.hint())
+        };
+        Self { message, hint: hint.or(within.hint).or_else(sandbox), ..within }
     }
 }
 

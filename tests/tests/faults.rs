@@ -447,7 +447,7 @@ fn power_is_cut_while_extracting_and_while_running() -> Result<()> {
 
     let mut machine = boot().start(
         "/in/shop-amd64 up -d & \
-         until ls -d .local/share/dpack/layers/single/tmp.*/*/usr/bin 2>/dev/null; do usleep 5000; done; \
+         until ls -d .local/share/dpack/layers/single/tmp.*/usr/bin 2>/dev/null; do usleep 5000; done; \
          echo extracting; sleep 1000",
     )?;
     machine.wait_for("extracting")?;
