@@ -11,19 +11,36 @@ use serde::de::DeserializeOwned;
 /// No record of ours comes near this; a larger file is not ours.
 const LARGEST: u64 = 16 << 20;
 
-/// Writes `value` as JSON to `path`.
+/// How long a file has to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// Until the machine stops: nobody waits for the disk.
+    ThisBoot,
+    /// Over a power cut: the bytes are on the disk before the name is.
+    Always,
+}
+
+/// Writes `value` as JSON to `path`, to last.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_json_that(Lasts::Always, path, value)
+}
+
+/// Writes `value` as JSON to `path`.
+pub(crate) fn write_json_that<T: Serialize>(lasts: Lasts, path: &Path, value: &T) -> Result<()> {
     let bytes =
         serde_json::to_vec(value).with_context(|| format!("failed to encode `{}`", path.display()))?;
-    write(path, &bytes)
+    write(lasts, path, &bytes)
 }
 
 /// Writes `bytes` to `path` by way of a temporary file beside it.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write(lasts: Lasts, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{}.new", std::process::id()));
     let written = File::create(&aside)
-        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            if lasts == Lasts::Always { file.sync_data() } else { Ok(()) }
+        })
         .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);

@@ -22,6 +22,7 @@ use super::attach::lock;
 use super::network::{Network, ports};
 use crate::container::{Identity, random_id};
 use crate::failure::{Context as _, Failure};
+use crate::files::Lasts;
 use crate::paths::ProjectPaths;
 use crate::{files, time};
 
@@ -85,7 +86,8 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         tty: making.tty,
     })
     .input()?;
-    files::write_json(&folder.join("config.json"), &spec)?;
+    let lasts = if making.one_off { Lasts::ThisBoot } else { Lasts::Always };
+    files::write_json_that(lasts, &folder.join("config.json"), &spec)?;
     write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), &making.service.network, None)?;
     let identity = Identity {
         version: Identity::VERSION,
@@ -110,7 +112,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
             .unwrap_or_else(|| "SIGTERM".to_owned()),
         definition: making.service.clone(),
     };
-    files::write_json(&folder.join("container.json"), &identity)?;
+    files::write_json_that(lasts, &folder.join("container.json"), &identity)?;
     Ok(identity)
 }
 
