@@ -1,6 +1,6 @@
 //! What went wrong, for a person: one line, a hint where the remedy is known, and a kind that fixes the exit status.
 //!
-//! Every other error is wrapped by `anyhow`; [`report`] finds the [`Failure`] in the chain, if there is one. The same
+//! Every other error is wrapped by `anyhow`; `Failure::of` finds the [`Failure`] in the chain, if there is one. The same
 //! value crosses the socket between supervisor and command line.
 
 use std::fmt;

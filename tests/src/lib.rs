@@ -9,7 +9,7 @@
 //! Vm::arm64().user().file(&built).run("./in/shop-arm64 up -d")?;    a Debian kernel under emulation
 //! ```
 //!
-//! A test begins with [`needs`]: what is missing makes it visibly skipped, and fail in CI.
+//! A test begins with [`needs()`]: what is missing makes it visibly skipped, and fail in CI.
 
 #![forbid(unsafe_code)]
 

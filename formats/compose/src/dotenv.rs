@@ -2,7 +2,7 @@
 //!
 //! `KEY=value` or `KEY: value`, optionally after `export`; `KEY` alone takes the value from outside. Unquoted values end
 //! at the line or at ` #` and are trimmed. Single quotes are literal, double quotes know escapes; both may span lines.
-//! Variables are filled in everywhere but in single quotes ([`crate::substitute`]).
+//! Variables are filled in everywhere but in single quotes (`substitute.rs`).
 
 mod escape;
 

@@ -4,7 +4,7 @@
 //! stub ELF | padding | frames … | index | trailer
 //! ```
 //!
-//! The reader is always there; what only the builder needs is in [`write`], behind the feature of that name.
+//! The reader is always there; what only the builder needs is in [`mod@write`], behind the feature of that name.
 //!
 //! # Reading
 //!

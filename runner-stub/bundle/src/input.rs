@@ -58,7 +58,7 @@ pub enum BundleError {
     Path(PathBuf),
 }
 
-/// Makes the document that [`crate::spec`] describes.
+/// Makes the document that [`crate::spec()`] describes.
 pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     let hostname = hostname(input);
     let network = &input.service.network;

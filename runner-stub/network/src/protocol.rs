@@ -37,7 +37,7 @@ pub struct Attach {
     pub hostname: Option<String>,
     /// Networks of the container, in any order; interfaces are numbered and the default route is chosen by sorted key.
     pub networks: Vec<Membership>,
-    /// Published ports. Those already opened by [`Request::Publish`] or an earlier attach stay open.
+    /// Published ports. Those already opened by `Request::Publish` or an earlier attach stay open.
     #[serde(default)]
     pub ports: Vec<Port>,
 }

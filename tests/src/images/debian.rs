@@ -1,6 +1,6 @@
 //! Real software as real images, from Debian packages: `busybox`, `redis`, `nginx` for every platform.
 //!
-//! They are made once, by `tests/images/unpack.sh`, and kept in [`cache`](crate::cache). All share their lowest layer, as
+//! They are made once, by `tests/images/unpack.sh`, and kept in [`cache`]. All share their lowest layer, as
 //! images of one distribution do.
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! Names of containers: who is called what ([`Names`]), and the DNS server that tells it.
 //!
-//! Public so that it can be fuzzed and measured: [`answer`] is a function of one packet and the table.
+//! Public so that it can be fuzzed and measured: [`answer()`] is a function of one packet and the table.
 
 mod answer;
 mod server;
