@@ -12,7 +12,7 @@ use crate::workspace;
 const AIM: u64 = 2_500_000;
 
 /// Growth over the recorded size that needs a decision, in per cent.
-const GROWTH: u64 = 5;
+const GROWTH: u64 = 2;
 
 /// Prints the size of each stub.
 pub(crate) fn print(targets: &[&Target], folder: &Path) -> Result<()> {
