@@ -65,8 +65,8 @@ pub struct Emulator {
 pub const C_FLAGS: &[&str] =
     &["-U_FORTIFY_SOURCE", "-fno-ident", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
 
-/// Flags for Rust code in every stub: a stub aborts on a panic and prints no backtrace, and the tables that unwinding needs
-/// would be an eighth of it.
+/// Flags for Rust code in every stub: a stub aborts on a panic, so our code needs no tables for unwinding. Those of the
+/// precompiled standard library stay: on x86_64 this saves 10 KB of 450.
 pub const RUST_FLAGS: &[&str] = &["-Cforce-unwind-tables=no"];
 
 /// Every target.
