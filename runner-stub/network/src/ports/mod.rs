@@ -36,7 +36,7 @@ const ATTEMPTS: usize = 16;
 /// last.
 ///
 /// They are dialled *inside* the container's namespace, at the container's own address: the bytes do not go through
-/// bridge and veth (one bridge and one veth shorter), and a container that has gone refuses at once. The container sees its own
+/// bridge and veth, and a container that has gone refuses at once. The container sees its own
 /// address as the peer's, never 127.0.0.1, which some programs trust.
 #[derive(Clone, Debug)]
 struct Target {
