@@ -35,8 +35,8 @@ pub struct ElfIdentity {
 pub struct CCompiler {
     /// Commands, the best first; the last one is what the hint names when none is there.
     pub programs: &'static [&'static str],
-    /// Debian package of the first command.
-    pub package: &'static str,
+    /// Debian packages of the first command and of the headers that it wants: a cross compiler only recommends them.
+    pub packages: &'static [&'static str],
     /// Flags for this architecture, on top of [`C_FLAGS`].
     pub flags: &'static [&'static str],
 }
@@ -77,7 +77,7 @@ pub const TARGETS: &[Target] = &[
         triple: "x86_64-unknown-linux-musl",
         elf: ElfIdentity { class: 2, machine: 62 },
         debian: "amd64",
-        c_compiler: CCompiler { programs: &["musl-gcc", "gcc"], package: "musl-tools", flags: &[] },
+        c_compiler: CCompiler { programs: &["musl-gcc", "gcc"], packages: &["musl-tools"], flags: &[] },
         emulator: Emulator {
             program: "qemu-system-x86_64",
             package: "qemu-system-x86",
@@ -96,7 +96,7 @@ pub const TARGETS: &[Target] = &[
         debian: "arm64",
         c_compiler: CCompiler {
             programs: &["aarch64-linux-musl-gcc", "aarch64-linux-gnu-gcc"],
-            package: "gcc-aarch64-linux-gnu",
+            packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
             // the helpers that outlined atomics call are in libgcc, which is not linked
             flags: &["-mno-outline-atomics"],
         },
@@ -119,7 +119,7 @@ pub const TARGETS: &[Target] = &[
         debian: "armhf",
         c_compiler: CCompiler {
             programs: &["arm-linux-musleabihf-gcc", "arm-linux-gnueabihf-gcc"],
-            package: "gcc-arm-linux-gnueabihf",
+            packages: &["gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"],
             // the least that armv7-unknown-linux-musleabihf promises: 16 double registers and no NEON
             flags: &["-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"],
         },

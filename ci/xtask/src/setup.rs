@@ -47,8 +47,11 @@ pub(crate) fn stubs(targets: &[&Target]) -> Result<()> {
         packages.extend_from_slice(RUST);
     }
     for target in targets {
-        if !target.c_compiler.programs.iter().any(|program| process::exists(program)) {
-            packages.push(target.c_compiler.package);
+        let compiler = &target.c_compiler;
+        match compiler.programs.iter().find(|program| process::exists(program)) {
+            // Debian's cross compilers come without headers when recommendations are not installed
+            Some(program) if compiler.packages[1..].is_empty() || !from_package(program) => {}
+            _ => packages.extend_from_slice(compiler.packages),
         }
     }
     install(&packages)
@@ -88,6 +91,15 @@ fn install(packages: &[&str]) -> Result<()> {
         }
     }
     last
+}
+
+/// Whether a program came from a Debian package, and not from the user's own hands or another distribution's.
+fn from_package(program: &str) -> bool {
+    process::exists("dpkg-query")
+        && Command::new("dpkg-query")
+            .args(["-S", &format!("/usr/bin/{program}")])
+            .output()
+            .is_ok_and(|output| output.status.success())
 }
 
 fn installed(package: &str) -> bool {

@@ -167,7 +167,9 @@ mod tests {
             let compiler = &target.c_compiler;
             let flags = C_FLAGS.iter().chain(compiler.flags).copied().collect::<Vec<_>>().join(" ");
             assert!(cross.contains(&format!("[target.{}]", target.triple)), "{triple}");
-            assert!(image.contains(compiler.package), "{}", compiler.package);
+            for package in compiler.packages {
+                assert!(image.contains(package), "{package}");
+            }
             assert!(image.contains(&format!("CFLAGS_{triple}=\"{flags}\"")), "{flags}");
             let rust_flags = format!("{}_RUSTFLAGS=\"{} ", triple.to_uppercase(), RUST_FLAGS.join(" "));
             assert!(image.contains(&rust_flags), "{rust_flags}");
