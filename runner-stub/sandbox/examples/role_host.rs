@@ -10,9 +10,10 @@
 use std::path::Path;
 use std::process::exit;
 
+use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::idmap::IdMap;
 use dpack_sandbox::role::Spawn;
-use dpack_sandbox::{Error, exec, foreground, record, role, shim, signal};
+use dpack_sandbox::{Error, Home, exec, foreground, record, role, shim, signal};
 
 fn main() {
     role::dispatch();
@@ -62,10 +63,19 @@ fn enter(kind: &str, rest: &[&str]) -> Error {
 
 fn inside(verb: &str, dirs: &[&str]) -> Result<i32, Error> {
     if verb == "run" {
-        return foreground::run(&foreground::RunOptions { container_dir: Path::new(dirs[0]), stdin: true });
+        return foreground::run(&foreground::RunOptions {
+            container_dir: Path::new(dirs[0]),
+            stdin: true,
+            home: home(dirs[0]).as_ref(),
+        });
     }
     for dir in dirs {
-        let options = shim::CreateOptions { container_dir: Path::new(dir), network_namespace: None };
+        let home = home(dir);
+        let options = shim::CreateOptions {
+            container_dir: Path::new(dir),
+            network_namespace: None,
+            home: home.as_ref(),
+        };
         let started = shim::create(&options)?.start()?;
         println!("{} {}", started.shim_pid, started.init_pid);
     }
@@ -73,6 +83,12 @@ fn inside(verb: &str, dirs: &[&str]) -> Result<i32, Error> {
         std::thread::sleep(std::time::Duration::from_secs(3600));
     }
     Ok(0)
+}
+
+/// In a control group of its own, wherever there is a place for one.
+fn home(dir: &str) -> Option<Home> {
+    let name = Path::new(dir).file_name()?.to_str()?.to_owned();
+    Some(Home { place: Place::prepare(&name, true), name })
 }
 
 fn execute(dir: &str, user: &str, tty: bool, command: &[&str]) -> Result<i32, Error> {

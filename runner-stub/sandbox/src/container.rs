@@ -13,7 +13,9 @@
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{Group, Place, Resources};
 use crate::channel::{Channel, Message};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
@@ -27,27 +29,52 @@ pub(crate) struct Waiting {
     pub(crate) init: Child,
     /// Master of the pseudo-terminal, when `process.terminal` is set.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Removed with this value, which is when the container has ended.
+    pub(crate) group: Option<Owned>,
     channel: Channel,
     started: bool,
 }
 
+/// Where a container's control group is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// The folder above.
+    pub place: Place,
+    /// Unique on this machine: the container's ID.
+    pub name: String,
+}
+
+/// A control group that is removed at the end. Not in a forked child: that ends without destructors.
+#[derive(Debug)]
+pub(crate) struct Owned(pub(crate) Group);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
 /// Forks PID 1 and waits until its root file system is ready. This process's own later children would be in the
 /// container's PID namespace too: it has none.
-pub(crate) fn create(bundle: &Bundle, streams: Streams) -> Result<Waiting, Error> {
+pub(crate) fn create(bundle: &Bundle, streams: Streams, home: Option<&Home>) -> Result<Waiting, Error> {
     let mapped = Mapped::current();
     process::check(&bundle.spec.process)?;
+    let nothing = Resources::default();
+    let resources = bundle.spec.linux.resources.as_ref().unwrap_or(&nothing);
+    let name = home.map(|home| home.name.as_str()).unwrap_or_default();
+    let group = Group::create(home.map(|home| &home.place), name, resources)?.map(Owned);
     namespaces::before_fork(&bundle.spec)?;
     let (channel, theirs) = Channel::pair()?;
     let failed = |source| Error::System { step: "fork the container's first process", source };
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop(channel);
-        let error = init(bundle, streams, mapped, &theirs);
+        let error = init(bundle, streams, mapped, &theirs, group.as_ref().map(|owned| &owned.0));
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
     };
     drop((theirs, streams));
     let init = Child::of(pid).map_err(failed)?;
-    let mut waiting = Waiting { init, terminal: None, channel, started: false };
+    let mut waiting = Waiting { init, terminal: None, group, channel, started: false };
     let (_, terminal) = waiting.channel.expect("the container's first process")?;
     waiting.terminal = terminal;
     Ok(waiting)
@@ -68,6 +95,13 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// Whether the kernel killed something in it for want of memory.
+    pub(crate) fn killed_for_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(|owned| owned.0.killed_for_memory() > 0)
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.started {
@@ -78,10 +112,18 @@ impl Drop for Waiting {
 }
 
 /// PID 1. Returns only on failure.
-fn init(bundle: &Bundle, streams: Streams, mapped: Mapped, channel: &Channel) -> Error {
+fn init(
+    bundle: &Bundle,
+    streams: Streams,
+    mapped: Mapped,
+    channel: &Channel,
+    group: Option<&Group>,
+) -> Error {
     let attempt = || -> Result<Streams, Error> {
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(process::confine("be bound to the shim"))?;
+        // Before the cgroup namespace is made: its root is then the container's own group.
+        group.map_or(Ok(()), Group::enter)?;
         process::set_oom_score(bundle.spec.process.oom_score_adj)?;
         namespaces::after_fork(&bundle.spec)?;
         rootfs::enter(bundle, mapped)?;

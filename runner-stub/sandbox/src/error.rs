@@ -198,6 +198,29 @@ pub enum Error {
     /// Making the root file system the root.
     #[error("failed to pivot to the root file system")]
     Pivot(#[source] io::Error),
+    /// A control group.
+    #[error("failed to set up the control group `{path}`")]
+    ControlGroup {
+        /// Its folder, or a file in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A limit that cannot be enforced.
+    #[error("the limit `{property}` cannot be enforced: no `{controller}` controller{}", because(lack.as_ref()))]
+    Limit {
+        /// Its path in config.json.
+        property: &'static str,
+        /// What it would take.
+        controller: String,
+        /// Why it is missing.
+        lack: Option<crate::cgroup::Lack>,
+    },
+    /// Freezing a container that has no control group of its own.
+    #[error(
+        "the container has no control group of its own, and only that can stop all its processes at once"
+    )]
+    NoFreezer,
     /// The pseudo-terminal.
     #[error("failed to set up the terminal: {step}")]
     Terminal {
@@ -374,11 +397,17 @@ impl Error {
                     _ => return None,
                 }
             }
+            Error::Limit { lack, .. } => return lack.as_ref().map(|lack| lack.hint.clone()),
             Error::NotRunning { .. } => "start it with `up` or `start`",
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+/// ` (reason)`.
+fn because(lack: Option<&crate::cgroup::Lack>) -> String {
+    lack.map(|lack| format!(" ({})", lack.reason)).unwrap_or_default()
 }
 
 /// What keeps an ordinary user from a user namespace, by errno and by the switches that distributions have.

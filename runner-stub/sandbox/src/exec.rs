@@ -15,6 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Group;
 use crate::channel::{Channel, Message};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
@@ -67,6 +68,10 @@ struct Request {
     process: Process,
     /// `CLONE_NEW…` of the namespaces that are the container's own.
     namespaces: i32,
+    /// It has limits, which must hold for this process too.
+    limited: bool,
+    /// PID 1 as the caller sees it.
+    init: i32,
     stdin: bool,
 }
 
@@ -78,6 +83,8 @@ pub fn run(options: &ExecOptions<'_>) -> Result<Infallible, Error> {
     let bundle = Bundle::load(options.container_dir)?;
     let request = Request {
         namespaces: namespaces(&bundle).bits(),
+        limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
+        init: init.pid,
         stdin: options.stdin,
         process: process(&bundle.spec.process, options)?,
     };
@@ -201,6 +208,10 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     }
 
     let foreground = Foreground::new()?;
+    match Group::of_process(request.init).map(|group| group.enter_from_outside()) {
+        Some(Err(error)) if request.limited => return Err(error),
+        _ => {}
+    }
     // All at once, by a descriptor of the process: it cannot have become another one. Root and working directory are the
     // container's afterwards.
     setns(&init, CloneFlags::from_bits_retain(request.namespaces))

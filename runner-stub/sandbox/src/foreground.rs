@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::container::{self, Waiting};
+use crate::container::{self, Home, Waiting};
 use crate::process::Streams;
 use crate::record::{self, Exit};
 use crate::spec::Bundle;
@@ -20,6 +20,8 @@ pub struct RunOptions<'a> {
     pub container_dir: &'a Path,
     /// Whether the caller's standard input is the container's; else `/dev/null`.
     pub stdin: bool,
+    /// Where its control group is made; none is made without.
+    pub home: Option<&'a Home>,
 }
 
 /// A created container, waiting in front of `execve`. Dropping it kills it.
@@ -46,7 +48,7 @@ pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
         let null = null.map_err(|source| Error::Read { path: PathBuf::from("/dev/null"), source })?;
         streams.input = Some(null.into());
     }
-    let waiting = container::create(&bundle, streams)?;
+    let waiting = container::create(&bundle, streams, options.home)?;
     Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground, _claim: claim })
 }
 
@@ -63,7 +65,9 @@ impl Created {
         drop(raw_mode);
         let ended = ended?;
         // On a full disk there is no record; the status is passed on all the same.
-        let _ = Exit::of(ended.code, ended.signal, &started_at).write(&self.container_dir);
+        let oom_killed = self.waiting.killed_for_memory();
+        let exit = Exit { oom_killed, ..Exit::of(ended.code, ended.signal, &started_at) };
+        let _ = exit.write(&self.container_dir);
         Ok(ended.code)
     }
 }

@@ -126,6 +126,26 @@ fn user_name(passwd: &str, uid: u32) -> Option<String> {
     })
 }
 
+/// The name of a user; none when /etc/passwd has none.
+pub(crate) fn name_of_user(uid: u32) -> Option<String> {
+    user_name(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+}
+
+/// This process's user as its parent user namespace knows it: outside of ours.
+pub(crate) fn outside_user() -> u32 {
+    let own = rustix::process::geteuid().as_raw();
+    outside(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), own).unwrap_or(own)
+}
+
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|text| text.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// `name-or-number:first:count` lines that belong to the user: (first, count).
 fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     let mine = |owner: &str| Some(owner) == user || owner.parse() == Ok(uid);
@@ -210,6 +230,15 @@ mod tests {
         let ranges = layout(7, &[(1, u32::MAX - 1), (5, 100)]);
         let last = ranges.last().unwrap();
         assert!(u64::from(last.inside) + u64::from(last.count) <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn an_id_is_found_outside() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(
+            (outside(map, 0), outside(map, 33), outside(map, 70000)),
+            (Some(1000), Some(100_032), None)
+        );
     }
 
     #[test]

@@ -12,8 +12,9 @@
 //!
 //! `unsafe` is confined to `sys`.
 //!
-//! Deliberately absent: cgroup limits, Docker's default seccomp profile, AppArmor and SELinux labels.
+//! Deliberately absent: Docker's default seccomp profile, AppArmor and SELinux labels.
 
+pub mod cgroup;
 mod channel;
 mod container;
 mod error;
@@ -35,4 +36,5 @@ mod terminal;
 mod time;
 mod wait;
 
+pub use container::Home;
 pub use error::{Error, Failure};

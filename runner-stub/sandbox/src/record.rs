@@ -48,6 +48,9 @@ pub struct Exit {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// The kernel killed one of its processes because the container was out of memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_killed: bool,
     /// Why it could not be executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -130,7 +133,14 @@ impl Running {
 impl Exit {
     /// Of a status that PID 1 ended with.
     pub(crate) fn of(code: i32, signal: Option<i32>, started_at: &str) -> Self {
-        Exit { code, signal, error: None, started_at: started_at.to_owned(), finished_at: crate::time::now() }
+        Exit {
+            code,
+            signal,
+            oom_killed: false,
+            error: None,
+            started_at: started_at.to_owned(),
+            finished_at: crate::time::now(),
+        }
     }
 
     pub(crate) fn write(&self, container_dir: &Path) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::channel::{Channel, Message};
-use crate::container::{self, Waiting};
+use crate::container::{self, Home, Waiting};
 use crate::log::{Log, Stream};
 use crate::process::Streams;
 use crate::record::{self, Exit, Running};
@@ -39,6 +39,8 @@ pub struct CreateOptions<'a> {
     /// The project's network namespace, for the shim itself to live in (keeps it alive). What network namespace the
     /// *container* has is said by `linux.namespaces` of config.json: a new one, none (the host's), or one by path.
     pub network_namespace: Option<BorrowedFd<'a>>,
+    /// Where its control group is made; none is made without.
+    pub home: Option<&'a Home>,
 }
 
 /// A container on its way; several can be on their way at once.
@@ -80,6 +82,12 @@ pub fn spawn(options: &CreateOptions<'_>) -> Result<Creating, Error> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|source| Error::Read { path: PathBuf::from("/dev/null"), source })?;
     let mut spawn = Spawn::new(ROLE).arg(options.container_dir).clear_env().detached(null.as_fd());
+    if let Some(home) = options.home {
+        let home = serde_json::to_string(home);
+        let failed =
+            |e: serde_json::Error| Error::System { step: "pass the control group on", source: e.into() };
+        spawn = spawn.arg(home.map_err(failed)?);
+    }
     spawn = spawn.fd(CHANNEL, theirs.fd());
     if let Some(namespace) = options.network_namespace {
         spawn = spawn.fd(NETWORK, namespace);
@@ -134,7 +142,8 @@ pub fn main() -> ! {
     let status = match (channel, std::env::args_os().nth(1)) {
         (Some(channel), Some(container_dir)) => {
             let channel = Channel::from_fd(channel);
-            match run(Path::new(&container_dir), network, &channel) {
+            let home = std::env::args().nth(2).map(|text| serde_json::from_str::<Home>(&text));
+            match run(Path::new(&container_dir), network, home.and_then(Result::ok).as_ref(), &channel) {
                 Ok(ended) => watch(ended, channel),
                 Err(error) => {
                     let _ = channel.send(&Message::Failed(Failure::from(&error)), None);
@@ -160,7 +169,12 @@ struct Watched {
 }
 
 /// Creates the container, waits for the word, starts it.
-fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Result<Watched, Error> {
+fn run(
+    container_dir: &Path,
+    network: Option<OwnedFd>,
+    home: Option<&Home>,
+    channel: &Channel,
+) -> Result<Watched, Error> {
     let _ = rustix::thread::set_name(c"dpack-shim");
     let system = |step| move |e: Errno| Error::System { step, source: e.into() };
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -181,7 +195,7 @@ fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Res
         own: true,
         terminal: false,
     };
-    let mut waiting = container::create(&bundle, theirs)?;
+    let mut waiting = container::create(&bundle, theirs, home)?;
     // Only now: PID 1 has made its own network namespace from the host's, or stays in that.
     if let Some(namespace) = network {
         setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| Error::JoinNamespace {
@@ -200,7 +214,10 @@ fn run(container_dir: &Path, network: Option<OwnedFd>, channel: &Channel) -> Res
     match channel.receive()? {
         Some((Message::Start, _)) => {}
         // The starter is gone: nobody knows of this container.
-        _ => sys::exit_now(125),
+        _ => {
+            drop(waiting);
+            sys::exit_now(125)
+        }
     }
     let started_at = start(&bundle.dir, &mut waiting)?;
     Ok(Watched {
@@ -271,7 +288,12 @@ fn watch(mut watched: Watched, channel: Channel) -> i32 {
         watched.log.finish(stream);
     }
     // On a full disk there is no record; the supervisor still has this process's own status.
-    let _ = Exit::of(code, signal, &watched.started_at).write(&watched.container_dir);
+    let exit = Exit {
+        oom_killed: watched.container.killed_for_memory(),
+        ..Exit::of(code, signal, &watched.started_at)
+    };
+    drop(watched.container);
+    let _ = exit.write(&watched.container_dir);
     code
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::cgroup::Resources;
 
 /// A folder with a config.json.
 #[derive(Debug)]
@@ -146,6 +147,8 @@ pub(crate) struct Linux {
     pub(crate) sysctl: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) rootfs_propagation: Option<String>,
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     #[serde(default)]
     seccomp: Option<serde_json::Value>,
     #[serde(default)]

@@ -422,3 +422,42 @@ fn one_folder_has_one_shim_and_can_be_started_again() {
     }
     assert!(container.state().starts_with("Running"));
 }
+
+/// On a machine with version 1, as root: folders that belong to the user, as an administrator would hand them over.
+#[test]
+fn limits_hold_and_their_group_goes_with_the_container() {
+    let host = Host::new();
+    let Some(handed_over) = host.hand_over_control_groups() else {
+        eprintln!(
+            "skipped: control groups of version 1 can be handed over by root only, where they are mounted"
+        );
+        return;
+    };
+    for map in MAPS {
+        let container = host
+            .container(map, "limits", &["sh", "-c", "read x < /proc/self/cgroup; echo $x; sleep 1000"])
+            .set("/linux/resources", json!({"pids": {"limit": 5}, "memory": {"limit": 16 << 20}}));
+        container.start();
+        let group = eventually("the group", || container.log().into_iter().next());
+        assert!(group.ends_with(":/\n") || group.ends_with(":name=systemd:/\n"), "its own root: {group}");
+        let bomb = "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait";
+        let failed = errors(&container.exec("-", &["sh", "-c", bomb]));
+        assert!(failed.contains("can't fork"), "{map}: {failed}");
+        let killed = container.exec("-", &["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]);
+        assert_eq!(killed.status.code(), Some(137), "{map}: {killed:?}");
+        container.signal("KILL");
+        let state = container.wait_for_state("Exited");
+        assert!(state.contains("oom_killed: true"), "{state}");
+        for folder in handed_over.folders() {
+            assert_eq!(
+                fs::read_dir(&folder).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count(),
+                0
+            );
+        }
+        let refused = host
+            .container(map, "refused", &["true"])
+            .set("/linux/resources", json!({"unified": {"memory.high": "1"}}))
+            .run();
+        assert!(errors(&refused).contains("`linux.resources.unified` cannot be enforced"), "{refused:?}");
+    }
+}

@@ -250,8 +250,11 @@ pub(crate) fn start(
         Some(_) => Some(locked()?.namespace()?),
         None => None,
     };
-    let options =
-        CreateOptions { container_dir: folder, network_namespace: namespace.as_ref().map(OwnedFd::as_fd) };
+    let options = CreateOptions {
+        container_dir: folder,
+        network_namespace: namespace.as_ref().map(OwnedFd::as_fd),
+        home: None,
+    };
     let created = shim::create(&options).map_err(sandbox_failure)?;
     let attached = match attach {
         Some(attach) => Some(attach_network(&mut *locked()?, folder, identity, attach, created.init_pid)?),

@@ -100,6 +100,42 @@ impl Host {
     }
 }
 
+/// Folders of version 1 that were given to the user; removed with this value.
+pub(crate) struct HandedOver(Vec<PathBuf>);
+
+impl HandedOver {
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.0.clone()
+    }
+}
+
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Host {
+    /// As an administrator does: one folder for each controller. None where that cannot be done.
+    pub(crate) fn hand_over_control_groups(&self) -> Option<HandedOver> {
+        let mut folders = Vec::new();
+        for controller in ["memory", "pids", "freezer"] {
+            let mount = Path::new("/sys/fs/cgroup").join(controller);
+            if !is_root() || !mount.join("cgroup.procs").exists() {
+                return None;
+            }
+            let folder = mount.join(format!("dpack-test-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let status = Command::new("chown").args(["-R", user()]).arg(&folder).status().unwrap();
+            assert!(status.success());
+            folders.push(folder);
+        }
+        Some(HandedOver(folders))
+    }
+}
+
 impl Container<'_> {
     /// Sets a value in config.json by its JSON pointer.
     pub(crate) fn set(mut self, pointer: &str, value: Value) -> Self {

@@ -237,7 +237,7 @@ fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
 }
 
 fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {
-    let options = RunOptions { container_dir: folder, stdin: true };
+    let options = RunOptions { container_dir: folder, stdin: true, home: None };
     let created = foreground::create(&options).map_err(sandbox_failure)?;
     let project = commission.paths.project(&commission.project_name);
     let mut network = None;

@@ -1,0 +1,384 @@
+//! Where containers' control groups may be made: found, or asked for.
+//!
+//! | what there is | what is done |
+//! |---|---|
+//! | a subtree of version 2 that belongs to us | the nearest folder above us without processes; else our own processes move down a step |
+//! | systemd | a transient scope with everything delegated, from the user's manager (as root: the system's) |
+//! | folders of version 1 that belong to us | one for each controller |
+//! | nothing | no groups: a limit is then an error that says what would help |
+//!
+//! A group with processes cannot pass controllers on to those below it ("no internal processes", cgroups(7)).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use serde::{Deserialize, Serialize};
+
+use super::hierarchy::{self, Folder, Folders};
+use super::resources::{Resources, Setting};
+use super::systemd;
+use crate::Error;
+
+/// Where containers' control groups are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub(super) v2: Option<Unified>,
+    /// Folders by controller.
+    pub(super) v1: BTreeMap<String, PathBuf>,
+    /// Why a controller may be missing.
+    lack: Option<Lack>,
+    /// The user's manager ends with the last session, and the scope with it.
+    pub(super) mortal: bool,
+}
+
+/// A folder of version 2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unified {
+    pub(super) dir: PathBuf,
+    /// Those that groups below it can use.
+    pub(super) controllers: Vec<String>,
+}
+
+/// What is missing and what would help.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// Why.
+    pub reason: String,
+    /// A command.
+    pub hint: String,
+}
+
+/// A limit that cannot be enforced here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    /// Its path in config.json.
+    pub property: &'static str,
+    /// What it would take.
+    pub controller: String,
+}
+
+/// The group of version 2 that our own processes move to when they are in the way.
+const OURS: &str = "dpack";
+/// What a limit can need.
+const CONTROLLERS: [&str; 6] = ["memory", "pids", "cpu", "cpuset", "io", "hugetlb"];
+
+impl Place {
+    /// Finds a place, and changes what must be changed for it: our own processes may move, a scope may be made. Without
+    /// `limits` nothing is changed but the controllers of folders that are ours.
+    pub fn prepare(name: &str, limits: bool) -> Self {
+        let mut folders = hierarchy::of("self");
+        let uid = crate::idmap::outside_user();
+        let mut place = Place::default();
+        let mut trouble = None;
+        let managed = systemd::is_there();
+        if limits && managed && !is_delegated(&folders) {
+            let scope = format!("dpack-{name}-{}.scope", std::process::id());
+            match systemd::start_scope(uid, &scope, std::process::id()) {
+                Ok(()) => {
+                    place.mortal = !systemd::lingers(uid);
+                    folders = hierarchy::of("self");
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        if let Some(own) = &folders.v2 {
+            place.v2 = unified(own, limits);
+        }
+        place.v1 =
+            folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
+        place.lack = Some(lack(&folders, &place, managed, trouble.as_ref(), uid));
+        place
+    }
+
+    /// What [`Place::prepare`] would find, with nothing changed: for `doctor`.
+    pub fn look() -> Self {
+        let folders = hierarchy::of("self");
+        let uid = crate::idmap::outside_user();
+        let v2 = folders.v2.as_ref().and_then(|own| {
+            let dir = candidates(own).into_iter().next_back()?;
+            Some(Unified { controllers: words(&dir.join("cgroup.controllers")), dir })
+        });
+        let v1 = folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
+        let mut place = Place { v2, v1, lack: None, mortal: false };
+        place.lack = Some(lack(&folders, &place, systemd::is_there(), None, uid));
+        place
+    }
+
+    /// The controllers with which limits can be set, sorted.
+    pub fn controllers(&self) -> Vec<String> {
+        let v2 = self.v2.iter().flat_map(|unified| &unified.controllers).cloned();
+        let mut all: Vec<String> = v2.chain(self.v1.keys().map(|name| renamed(name).to_owned())).collect();
+        all.retain(|name| CONTROLLERS.contains(&name.as_str()));
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Containers get groups of their own: then they can be paused, and counted as a whole.
+    pub fn has_groups(&self) -> bool {
+        self.v2.is_some() || !self.v1.is_empty()
+    }
+
+    /// The groups end with the user's last session, because nothing keeps the user's manager (`loginctl enable-linger`).
+    pub fn ends_with_session(&self) -> bool {
+        self.mortal
+    }
+
+    /// Why controllers are missing and what would help.
+    pub fn lack(&self) -> Option<&Lack> {
+        self.lack.as_ref()
+    }
+
+    /// The limits that cannot be enforced here.
+    pub fn unmet(&self, resources: &Resources) -> Result<Vec<Unmet>, Error> {
+        let mut unmet = Vec::new();
+        for setting in resources.settings()? {
+            if self.file(&setting).is_none() {
+                let file = setting.v2.as_ref().or(setting.v1.as_ref());
+                let controller = file.map(|file| file.controller.clone()).unwrap_or_default();
+                unmet.push(Unmet { property: setting.property, controller });
+            }
+        }
+        Ok(unmet)
+    }
+
+    /// Which version enforces it, and with which file.
+    pub(super) fn file<'a>(&self, setting: &'a Setting) -> Option<(bool, &'a super::resources::File)> {
+        let in_v2 = |controller: &String| {
+            self.v2.as_ref().is_some_and(|unified| unified.controllers.contains(controller))
+        };
+        if let Some(file) = setting.v2.as_ref().filter(|file| in_v2(&file.controller)) {
+            return Some((true, file));
+        }
+        setting.v1.as_ref().filter(|file| self.v1.contains_key(&file.controller)).map(|file| (false, file))
+    }
+}
+
+/// Version 1 has another name for it.
+fn renamed(controller: &str) -> &str {
+    if controller == "blkio" { "io" } else { controller }
+}
+
+fn may_write(path: &Path) -> bool {
+    rustix::fs::accessat(rustix::fs::CWD, path, Access::WRITE_OK, rustix::fs::AtFlags::EACCESS).is_ok()
+}
+
+/// A folder in which we may make groups and move processes.
+fn is_ours(dir: &Path) -> bool {
+    may_write(dir) && may_write(&dir.join("cgroup.procs")) && may_write(&dir.join("cgroup.subtree_control"))
+}
+
+/// systemd marks what it has given away.
+fn is_delegated(folders: &Folders) -> bool {
+    let Some(own) = &folders.v2 else { return false };
+    let marked = |dir: &Path| {
+        let mut value = [0_u8; 4];
+        ["user.delegate", "trusted.delegate"].iter().any(|name| {
+            rustix::fs::getxattr(dir, *name, &mut value).is_ok_and(|length| value[..length] == *b"1")
+        })
+    };
+    let folders = own.own.ancestors().take_while(|dir| dir.starts_with(&own.mount));
+    // The user's manager is itself delegated to, and manages what lies below it.
+    let manager =
+        |dir: &Path| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("user@"));
+    folders.take_while(|dir| !manager(dir)).any(|dir| marked(dir) && is_ours(dir))
+}
+
+/// Our own folder and those above it, as far as they are ours; the nearest first.
+fn candidates(own: &Folder) -> Vec<PathBuf> {
+    let folders = own.own.ancestors().take_while(|dir| dir.starts_with(&own.mount));
+    // A session's folder may be root's while one above it is ours only by mistake: the tree that was handed over is contiguous.
+    folders.take_while(|dir| is_ours(dir)).map(Path::to_owned).collect()
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn processes(dir: &Path) -> Vec<i32> {
+    words(&dir.join("cgroup.procs")).iter().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn unified(own: &Folder, limits: bool) -> Option<Unified> {
+    let candidates = candidates(own);
+    let root = |dir: &PathBuf| *dir == own.mount;
+    let empty = candidates.iter().find(|dir| processes(dir).is_empty() || (root(dir) && is_real_root(dir)));
+    let dir = match empty {
+        Some(dir) => dir.clone(),
+        None => {
+            let dir = candidates.first()?.clone();
+            if limits {
+                step_down(&dir);
+            }
+            dir
+        }
+    };
+    let controllers = enable(&dir);
+    Some(Unified { dir, controllers })
+}
+
+/// The root of the hierarchy, which may have processes, has no type.
+fn is_real_root(dir: &Path) -> bool {
+    !dir.join("cgroup.type").exists()
+}
+
+/// Moves processes of our own program out of the way. Those of others are not ours to move.
+fn step_down(dir: &Path) {
+    let below = dir.join(OURS);
+    let _ = fs::create_dir(&below);
+    for pid in processes(dir) {
+        if is_our_program(pid) {
+            let _ = fs::write(below.join("cgroup.procs"), pid.to_string());
+        }
+    }
+}
+
+fn is_our_program(pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    if pid.cast_unsigned() == std::process::id() {
+        return true;
+    }
+    let identity = |path: String| fs::metadata(path).ok().map(|data| (data.ino(), data.len(), data.mtime()));
+    let theirs = identity(format!("/proc/{pid}/exe"));
+    theirs.is_some() && theirs == identity("/proc/self/exe".to_owned())
+}
+
+/// Passes on all controllers that there are; those that groups below can use afterwards.
+fn enable(dir: &Path) -> Vec<String> {
+    let control = dir.join("cgroup.subtree_control");
+    let enabled = words(&control);
+    for controller in words(&dir.join("cgroup.controllers")) {
+        if CONTROLLERS.contains(&controller.as_str()) && !enabled.contains(&controller) {
+            // One by one: the failure of one must not take the others along.
+            let _ = fs::write(&control, format!("+{controller}"));
+        }
+    }
+    words(&control)
+}
+
+/// The folder for a controller of version 1: our own, else one that somebody made for us at the top.
+fn version_1(own: &Folder) -> Option<PathBuf> {
+    let ours = |dir: &Path| may_write(dir) && may_write(&dir.join("cgroup.procs"));
+    if ours(&own.own) {
+        return Some(own.own.clone());
+    }
+    let entries = fs::read_dir(&own.mount).ok()?.flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|dir| ours(dir)).collect();
+    found.sort();
+    found.into_iter().next()
+}
+
+fn lack(folders: &Folders, place: &Place, managed: bool, trouble: Option<&io::Error>, uid: u32) -> Lack {
+    let of_machine =
+        folders.v2.as_ref().map(|own| words(&own.mount.join("cgroup.controllers"))).unwrap_or_default();
+    let (reason, hint) = if folders.v2.is_none() && folders.v1.is_empty() {
+        (
+            "no control groups are mounted".to_owned(),
+            "sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
+        )
+    } else if managed && trouble.is_some() {
+        let error = trouble.map(ToString::to_string).unwrap_or_default();
+        (
+            format!("systemd gives this user no control group: {error}"),
+            format!("sudo loginctl enable-linger {uid}"),
+        )
+    } else if managed {
+        (
+            "systemd does not pass all controllers on to users".to_owned(),
+            "sudo mkdir -p /etc/systemd/system/user@.service.d && printf \
+             '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee \
+             /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, then log in again"
+                .to_owned(),
+        )
+    } else if !of_machine.contains(&"memory".to_owned()) && !folders.v1.contains_key("memory") {
+        (
+            "the kernel was started without the memory controller".to_owned(),
+            "add `cgroup_enable=memory` to the kernel's command line and restart the device".to_owned(),
+        )
+    } else if place.v2.is_some() {
+        (
+            "the control group that was handed over has other processes in it, or not all controllers"
+                .to_owned(),
+            "start this program in a control group of its own, below the one that was handed over".to_owned(),
+        )
+    } else if folders.v1.len() > 1 {
+        (
+            "control groups (version 1) were not handed over to this user".to_owned(),
+            format!(
+                "sudo sh -c 'for c in memory pids cpu cpuset freezer blkio; do mkdir -p /sys/fs/cgroup/$c/dpack-{uid} && \
+                 chown -R {uid} /sys/fs/cgroup/$c/dpack-{uid}; done'"
+            ),
+        )
+    } else {
+        let mount = folders.v2.as_ref().map(|own| own.mount.display().to_string()).unwrap_or_default();
+        (
+            "no control group was handed over to this user".to_owned(),
+            format!(
+                "sudo sh -c \"cd {mount} && echo +memory +pids +cpu > cgroup.subtree_control; mkdir -p dpack-{uid}/shell && \
+                 echo +memory +pids +cpu > dpack-{uid}/cgroup.subtree_control && chown -R {uid} dpack-{uid} && echo $$ > \
+                 dpack-{uid}/shell/cgroup.procs\""
+            ),
+        )
+    };
+    Lack { reason, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with the files of a group.
+    fn group(dir: &Path, controllers: &str, processes: &str) {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("cgroup.controllers"), controllers).unwrap();
+        fs::write(dir.join("cgroup.procs"), processes).unwrap();
+        fs::write(dir.join("cgroup.subtree_control"), "memory pids").unwrap();
+        fs::write(dir.join("cgroup.type"), "domain").unwrap();
+    }
+
+    #[test]
+    fn the_nearest_folder_without_processes_is_taken() {
+        let mount = tempfile::tempdir().unwrap();
+        let user = mount.path().join("user");
+        group(mount.path(), "memory pids", "");
+        group(&user, "memory pids", "");
+        group(&user.join("session"), "memory pids", "1\n");
+        let own = Folder { mount: mount.path().to_owned(), own: user.join("session") };
+        let found = unified(&own, true).unwrap();
+        assert_eq!((found.dir, found.controllers), (user, vec!["memory".to_owned(), "pids".to_owned()]));
+    }
+
+    #[test]
+    fn our_own_processes_make_room_and_others_stay() {
+        let mount = tempfile::tempdir().unwrap();
+        let own = mount.path().join("own");
+        group(mount.path(), "", "1\n");
+        group(&own, "memory", &format!("1\n{}\n", std::process::id()));
+        let found = unified(&Folder { mount: mount.path().to_owned(), own: own.clone() }, true).unwrap();
+        assert_eq!(found.dir, own);
+        let moved = fs::read_to_string(own.join("dpack/cgroup.procs")).unwrap();
+        assert_eq!(moved, std::process::id().to_string());
+    }
+
+    #[test]
+    fn a_limit_without_its_controller_is_unmet() {
+        let place = Place {
+            v2: Some(Unified { dir: "/x".into(), controllers: vec!["pids".to_owned()] }),
+            ..Place::default()
+        };
+        let json = serde_json::json!({"pids": {"limit": 5}, "memory": {"limit": 5, "swappiness": 3}});
+        let unmet = place.unmet(&Resources::parse(&json).unwrap()).unwrap();
+        let names: Vec<_> = unmet.iter().map(|unmet| (unmet.property, unmet.controller.as_str())).collect();
+        assert_eq!(
+            names,
+            [("linux.resources.memory.limit", "memory"), ("linux.resources.memory.swappiness", "memory")]
+        );
+        let v1 = Place { v1: BTreeMap::from([("memory".to_owned(), "/m".into())]), ..place };
+        assert_eq!(v1.unmet(&Resources::parse(&json).unwrap()).unwrap(), []);
+        assert_eq!(v1.controllers(), ["memory", "pids"]);
+    }
+}
