@@ -4,9 +4,24 @@
 //! The runner never sees YAML. The types serialise to JSON, because the project travels from the command line to the
 //! supervisor and is kept in the data folder; field names follow the Compose specification.
 
+mod file;
+mod isolation;
+mod lifecycle;
+mod mount;
+mod network;
+mod resources;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::file::{FileMount, FileObject, FileSource};
+pub use self::isolation::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption};
+pub use self::lifecycle::{Condition, Dependency, Healthcheck, Hook, Logging, Order, Restart, UpdateConfig};
+pub use self::mount::{Mount, MountSource, Propagation, VolumesFrom};
+pub use self::network::{Attachment, IpamPool, Network, NetworkMode, Port, Protocol};
+pub use self::resources::{BlockIo, BlockLimit, Resources, Ulimit};
 
 /// A Compose application with every variable filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +36,12 @@ pub struct Project {
     /// Named volumes by key.
     #[serde(default)]
     pub volumes: BTreeMap<String, Volume>,
+    /// Files that are no secret, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, FileObject>,
+    /// Files that are secret, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, FileObject>,
 }
 
 /// One service of a project.
@@ -79,150 +100,129 @@ pub struct Service {
     pub init: bool,
     /// Mount the root file system read-only.
     pub read_only: bool,
-}
-
-/// A published port: one container port and where it is reachable on the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
-    /// Port inside the container, 1 to 65535.
-    pub target: u16,
-    /// Port on the device; the kernel chooses one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<u16>,
-    /// Address on the device; all addresses when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<std::net::IpAddr>,
-    /// Transport protocol.
-    #[serde(default)]
-    pub protocol: Protocol,
-}
-
-/// Transport protocol of a published port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Transmission Control Protocol.
-    #[default]
-    Tcp,
-    /// User Datagram Protocol.
-    Udp,
-}
-
-/// One entry of a service's `volumes` or `tmpfs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute path inside the container.
-    pub target: String,
-    /// No writes through this mount.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Where the data comes from.
-    #[serde(flatten)]
-    pub source: MountSource,
-}
-
-/// Where the data of a mount comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum MountSource {
-    /// A volume of the project, by key of [`Project::volumes`]; anonymous when absent.
-    Volume {
-        /// Volume key.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        source: Option<String>,
-        /// Do not copy the image's content into an empty volume.
-        #[serde(default)]
-        nocopy: bool,
-    },
-    /// A path of the device.
-    Bind {
-        /// Absolute path on the device, or one relative to the folder of the executable (starts with `.`) or home (`~`).
-        source: String,
-        /// Create the folder when it is missing (the short form's behaviour).
-        #[serde(default)]
-        create_host_path: bool,
-    },
-    /// Memory.
-    Tmpfs {
-        /// Limit in bytes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        size: Option<u64>,
-        /// Permission bits; 0o1777 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mode: Option<u32>,
-    },
-}
-
-/// How a service is connected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// Networks of the project by key, each with the service's settings on it.
-    Networks(BTreeMap<String, Attachment>),
-    /// The device's own network.
-    Host,
-    /// Loopback only.
-    None,
-}
-
-impl Default for NetworkMode {
-    fn default() -> Self {
-        NetworkMode::Networks(BTreeMap::from([("default".to_owned(), Attachment::default())]))
-    }
-}
-
-/// A service's settings on one network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Attachment {
-    /// Further names of the service on this network.
+    /// Containers to run; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Profiles of which one must be active; always active when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
-}
-
-/// One entry of `depends_on`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Dependency {
-    /// What the dependency must have reached.
-    pub condition: Condition,
-}
-
-/// What a dependency must have reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
-    /// Its container runs.
-    #[default]
-    #[serde(rename = "service_started")]
-    Started,
-}
-
-/// Restart policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Restart {
-    /// Never.
-    #[default]
-    No,
-    /// Whatever the exit status, also when the supervisor finds it stopped.
-    Always,
-    /// After a failure, at most this many times when given.
-    OnFailure(Option<u32>),
-    /// Like `Always`, but not after the user stopped it.
-    UnlessStopped,
-}
-
-/// A network of the project.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Network {
-    /// Name shown to the user; `<project>_<key>` by default.
-    pub name: String,
-    /// No way out.
-    pub internal: bool,
-    /// Labels.
+    pub profiles: Vec<String>,
+    /// Annotations on the container.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Whether `up` in the foreground shows its output; yes when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attach: Option<bool>,
+    /// What replaces the image's health check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// How long after an exit the next start comes (`deploy.restart_policy.delay`), in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_delay_ms: Option<u64>,
+    /// How replicas are replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateConfig>,
+    /// Run to completion before the container starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pre_start: Vec<Hook>,
+    /// Run inside the container after its start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_start: Vec<Hook>,
+    /// Run inside the container before it is stopped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pre_stop: Vec<Hook>,
+    /// Where output goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+    /// Standard input stays open without anybody attached.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stdin_open: bool,
+    /// The container has a terminal.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tty: bool,
+    /// Configs mounted as files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<FileMount>,
+    /// Secrets mounted as files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<FileMount>,
+    /// Services and containers whose mounts this one has too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumesFrom>,
+    /// Size of `/dev/shm` in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<u64>,
+    /// Options of the storage driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
+    /// NIS domain name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Name servers asked for what the project does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Options of `resolv.conf`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<String>,
+    /// Search domains of `resolv.conf`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Lines of `/etc/hosts`: addresses, or `host-gateway`, by host name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Further names for other services, seen by this one only: service by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// Hardware address on the first network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Further groups of the user, names or numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// Capabilities on top of the usual ones: `CAP_…` or `ALL`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away: `CAP_…` or `ALL`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    /// Everything the user namespace allows.
+    #[serde(skip_serializing_if = "is_default")]
+    pub privileged: bool,
+    /// Security options.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<SecurityOption>,
+    /// Device nodes of the device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Rules of the device cgroup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// Kernel settings of the container's namespaces.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Resource limits of processes, by name without `RLIMIT_`, in lower case.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Limits of the control group.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// Control group the container's own one is made in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// Who sees which control groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupNamespace>,
+    /// Shared memory and message queues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<Ipc>,
+    /// Processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<Namespace>,
+    /// Host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uts: Option<Namespace>,
+    /// Users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns_mode: Option<Namespace>,
 }
 
 /// A named volume of the project.
@@ -231,7 +231,18 @@ pub struct Network {
 pub struct Volume {
     /// Name shown to the user; `<project>_<key>` by default.
     pub name: String,
+    /// It is not the project's: neither made nor removed by it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub external: bool,
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Options of the `local` driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+/// Keeps what says nothing out of stored projects, so that a new field changes no configuration hash.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

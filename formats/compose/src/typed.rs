@@ -48,6 +48,7 @@ fn network(node: &Node, path: &Path<'_>, report: &mut Report) -> Network {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
         internal: values::flag(node, "internal"),
         labels: values::pairs(node, "labels"),
+        ..Default::default()
     }
 }
 
@@ -56,6 +57,7 @@ fn volume(node: &Node, path: &Path<'_>, report: &mut Report) -> Volume {
     Volume {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
         labels: values::pairs(node, "labels"),
+        ..Default::default()
     }
 }
 

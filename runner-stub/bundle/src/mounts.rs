@@ -58,8 +58,7 @@ pub fn plan(service: &Service, image: &ImageConfig) -> Result<Vec<ServiceMount>,
         if reserved || target.contains('\0') || plan.iter().any(|mount| mount.target == target) {
             continue;
         }
-        let source = MountSource::Volume { source: None, nocopy: false };
-        plan.push(ServiceMount { target, read_only: false, source });
+        plan.push(ServiceMount { target, read_only: false, source: MountSource::anonymous() });
     }
     Ok(plan)
 }
@@ -95,6 +94,7 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
         others.push(match &mount.source {
             MountSource::Tmpfs { size, mode } => tmpfs(target, mount.read_only, *size, *mode),
             MountSource::Bind { .. } => bind(target, text(source)?, mount.read_only),
+            MountSource::Image { .. } => bind(target, text(source)?, true),
             MountSource::Volume { nocopy, .. } => {
                 let mut mount = bind(target, text(source)?, mount.read_only);
                 if !nocopy {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn volume(target: &str) -> ServiceMount {
-        let source = MountSource::Volume { source: Some("data".into()), nocopy: false };
+        let source = MountSource::volume("data");
         ServiceMount { target: target.into(), read_only: false, source }
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let plan = plan(&service, &image).unwrap();
         let targets: Vec<&str> = plan.iter().map(|mount| mount.target.as_str()).collect();
         assert_eq!(targets, ["/data", "/a/c", "/other/x", "/procedure"]);
-        assert_eq!(plan[2].source, MountSource::Volume { source: None, nocopy: false });
+        assert_eq!(plan[2].source, MountSource::anonymous());
     }
 
     #[test]

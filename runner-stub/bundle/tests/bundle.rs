@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not recognise as such")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dpack_bundle::image::ImageConfig;
@@ -188,8 +189,13 @@ fn another_user_has_capabilities_only_within_reach() {
 #[test]
 fn mounts_of_the_service_replace_defaults_and_go_from_shallow_to_deep() {
     let mount = |target: &str, read_only, source| Mount { target: target.into(), read_only, source };
-    let volume = || MountSource::Volume { source: Some("v".into()), nocopy: true };
-    let bind = || MountSource::Bind { source: "/x".into(), create_host_path: true };
+    let volume = || MountSource::Volume {
+        source: Some("v".into()),
+        nocopy: true,
+        subpath: None,
+        labels: BTreeMap::new(),
+    };
+    let bind = || MountSource::bind("/x");
     let service = Service {
         volumes: vec![
             mount("/data/deep/er", false, volume()),

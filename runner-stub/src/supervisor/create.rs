@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use dpack_bundle::image::ImageConfig;
 use dpack_bundle::mounts::{self, ResolvedMount};
 use dpack_bundle::users::UserDatabase;
@@ -135,7 +135,7 @@ fn resolve(making: &Making<'_>, mount: dpack_compose::project::Mount) -> Result<
                 .environment()?;
             folder
         }
-        MountSource::Bind { source, create_host_path } => {
+        MountSource::Bind { source, create_host_path, .. } => {
             let source = PathBuf::from(source);
             if !source.exists() {
                 check_bind(making.service_name, &source, *create_host_path)?;
@@ -146,6 +146,9 @@ fn resolve(making: &Making<'_>, mount: dpack_compose::project::Mount) -> Result<
             source
         }
         MountSource::Tmpfs { .. } => PathBuf::new(),
+        MountSource::Image { source, .. } => {
+            bail!("the mount of image `{source}` on `{}` is not supported", mount.target)
+        }
     };
     Ok(ResolvedMount { mount, source })
 }
@@ -215,6 +218,9 @@ fn write_etc(
     let (hosts, resolv_conf) = match network {
         NetworkMode::Host => (device("/etc/hosts")?, device("/etc/resolv.conf")?),
         NetworkMode::None => (etc::hosts(hostname, &[]), device("/etc/resolv.conf")?),
+        NetworkMode::Service(other) | NetworkMode::Container(other) => {
+            bail!("sharing the network of `{other}` is not supported")
+        }
         NetworkMode::Networks(_) => {
             (etc::hosts(hostname, &addresses), etc::resolv_conf(&device("/etc/resolv.conf")?, &servers))
         }

@@ -233,6 +233,7 @@ pub(crate) fn ports(published: &[Published]) -> Vec<Port> {
     each.map(|(published, address)| Port {
         target: published.target,
         published: Some(address.port()),
+        published_last: None,
         host_ip: Some(address.ip()),
         protocol: match published.protocol {
             dpack_network::Protocol::Tcp => Protocol::Tcp,

@@ -1,6 +1,6 @@
 //! Mounts: `volumes`, then `tmpfs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::canonical::mounts::clean;
 use crate::diagnostic::{Path, Report};
@@ -50,7 +50,12 @@ fn volume(item: &Node) -> Result<Mount, String> {
     let options = item.get(kind);
     let option = |key: &str| options.is_some_and(|options| values::flag(options, key));
     let source = match kind {
-        "volume" => MountSource::Volume { source: source.map(str::to_owned), nocopy: option("nocopy") },
+        "volume" => MountSource::Volume {
+            source: source.map(str::to_owned),
+            nocopy: option("nocopy"),
+            subpath: None,
+            labels: BTreeMap::new(),
+        },
         "bind" => {
             let source = source.ok_or("a bind mount needs a `source`")?;
             if source.starts_with('~') && source != "~" && !source.starts_with("~/") {
@@ -61,7 +66,12 @@ fn volume(item: &Node) -> Result<Mount, String> {
             {
                 return Err(format!("expected the SELinux option `z` or `Z`, found `{label}`"));
             }
-            MountSource::Bind { source: source.to_owned(), create_host_path: option("create_host_path") }
+            MountSource::Bind {
+                source: source.to_owned(),
+                create_host_path: option("create_host_path"),
+                propagation: None,
+                not_recursive: false,
+            }
         }
         "tmpfs" => {
             if source.is_some() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Path, Report};
 use crate::node::Node;
-use crate::project::{Attachment, Condition, Dependency, NetworkMode};
+use crate::project::{Attachment, Dependency, NetworkMode};
 use crate::typed::values;
 
 /// `network_mode` and `networks`.
@@ -39,7 +39,7 @@ pub(super) fn mode(node: &Node, path: &Path<'_>, report: &mut Report) -> Network
     let mut networks = BTreeMap::new();
     for (name, entry) in super::entries(node.get("networks")) {
         let aliases = entry.node.get("aliases").and_then(values::texts).unwrap_or_default();
-        networks.insert(name.clone(), Attachment { aliases });
+        networks.insert(name.clone(), Attachment { aliases, ..Attachment::default() });
     }
     NetworkMode::Networks(networks)
 }
@@ -75,7 +75,7 @@ pub(super) fn depends_on(node: &Node, path: &Path<'_>, report: &mut Report) -> B
                 report.error(value.at, &path.key(key), message);
             }
         }
-        dependencies.insert(name.clone(), Dependency { condition: Condition::Started });
+        dependencies.insert(name.clone(), Dependency::default());
     }
     dependencies
 }

@@ -44,5 +44,5 @@ fn one(item: &Node) -> Result<Port, String> {
         Some(other) => return Err(format!("expected the mode `ingress` or `host`, found `{other}`")),
     }
     let host_ip = values::text(item, "host_ip").and_then(|text| text.parse().ok());
-    Ok(Port { target, published, host_ip, protocol })
+    Ok(Port { target, published, published_last: None, host_ip, protocol })
 }

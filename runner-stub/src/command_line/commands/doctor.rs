@@ -330,6 +330,7 @@ mod tests {
         let port = |published| Port {
             target: 80,
             published: Some(published),
+            published_last: None,
             host_ip: Some("127.0.0.1".parse().unwrap()),
             protocol: Protocol::Tcp,
         };

@@ -106,6 +106,8 @@ fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
         }
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::None => "none".to_owned(),
+        NetworkMode::Service(service) => format!("service:{service}"),
+        NetworkMode::Container(name) => format!("container:{name}"),
     };
     let running = container.state.is_running();
     let published: &[Port] = if running { &container.supervision.ports } else { &[] };
@@ -170,6 +172,7 @@ mod tests {
         let port = |ip: &str, target| Port {
             target,
             published: Some(8080),
+            published_last: None,
             host_ip: Some(ip.parse().unwrap()),
             protocol: Protocol::Tcp,
         };

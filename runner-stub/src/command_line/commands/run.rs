@@ -194,7 +194,7 @@ fn serve() -> Result<u8> {
     let project = commission.paths.project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     for mount in &service.volumes {
-        if let MountSource::Bind { source, create_host_path } = &mount.source {
+        if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
             check_bind(&commission.service, source.as_ref(), *create_host_path)?;
         }
     }

@@ -208,7 +208,7 @@ pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure>
     for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate)) {
         let Some(service) = project.services.get(&step.service) else { continue };
         for mount in &service.volumes {
-            if let MountSource::Bind { source, create_host_path } = &mount.source {
+            if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
                 check_bind(&step.service, Path::new(source), *create_host_path)?;
             }
         }
