@@ -8,6 +8,7 @@ mod log_printer;
 mod output;
 mod progress;
 mod settings;
+mod times;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,12 @@ fn dispatch(arguments: Arguments) -> Result<u8> {
     match arguments.command {
         Command::Up(ref up) => commands::up::run(&settings()?, up),
         Command::Down(ref down) => commands::lifecycle::down(&settings()?, down),
+        Command::Create(ref create) => commands::up::create(&settings()?, create),
+        Command::Rm(ref rm) => commands::lifecycle::rm(&settings()?, rm),
+        Command::Events(ref events) => commands::events::run(&settings()?, events),
+        Command::Wait(ref wait) => commands::wait::run(&settings()?, wait),
+        Command::Port(ref port) => commands::port::run(&settings()?, port),
+        Command::Completion(ref completion) => commands::completion::run(&settings()?, completion),
         Command::Ps(ref ps) => commands::ps::run(&settings()?, ps),
         Command::Logs(ref logs) => commands::logs::run(&settings()?, logs),
         Command::Exec(ref exec) => commands::exec::run(&settings()?, exec),

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{Port, Service};
+use dpack_compose::project::{Port, Project, Service};
 use dpack_payload::digest::{DiffId, Digest};
 use dpack_sandbox::record;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,12 @@ pub(crate) struct Identity {
     /// Made by `run`: never started again, not counted as a replica.
     #[serde(default)]
     pub(crate) one_off: bool,
+    /// One-off, and answers to the names of its service.
+    #[serde(default)]
+    pub(crate) aliases: bool,
+    /// Removed when it exits.
+    #[serde(default)]
+    pub(crate) remove: bool,
     /// Image reference.
     pub(crate) image: String,
     /// Digest of the image's manifest.
@@ -244,9 +250,10 @@ fn parsed(text: &str) -> Nanoseconds {
     time::parse(text).unwrap_or(0)
 }
 
-/// `<project>-<service>-<number>`.
-pub(crate) fn name(project: &str, service: &str, number: u32) -> String {
-    format!("{project}-{service}-{number}")
+/// `container_name`, else `<project>-<service>-<number>`.
+pub(crate) fn name(project: &Project, service: &str, number: u32) -> String {
+    let own = project.services.get(service).and_then(|service| service.container_name.clone());
+    own.unwrap_or_else(|| format!("{}-{service}-{number}", project.name))
 }
 
 /// `<project>-<service>-run-<12 hex digits>`.
@@ -281,7 +288,10 @@ mod tests {
 
     #[test]
     fn names_are_composes() {
-        assert_eq!(name("shop", "web", 1), "shop-web-1");
+        let own = Service { container_name: Some("mine".into()), ..Service::default() };
+        let shop =
+            Project { name: "shop".into(), services: [("own".to_owned(), own)].into(), ..Project::default() };
+        assert_eq!((name(&shop, "web", 1).as_str(), name(&shop, "own", 1).as_str()), ("shop-web-1", "mine"));
         assert_eq!(prefix("shop-web-1", "shop"), "web-1");
         assert_eq!(prefix("other", "shop"), "other");
         let one = one_off_name("shop", "web").unwrap();

@@ -15,6 +15,7 @@
 
 mod command_line;
 mod container;
+mod events;
 mod failure;
 mod files;
 mod logs;

@@ -151,6 +151,16 @@ impl ProjectPaths {
         self.folder.join("supervisor.log")
     }
 
+    /// What happened to containers.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.folder.join("events.json")
+    }
+
+    /// The same, earlier.
+    pub(crate) fn earlier_events(&self) -> PathBuf {
+        self.folder.join("events.1.json")
+    }
+
     /// All containers.
     pub(crate) fn containers(&self) -> PathBuf {
         self.folder.join("containers")

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dpack_compose::project::{Project, Service};
+use serde::{Deserialize, Serialize};
 
 use crate::container;
 use crate::failure::{Failure, did_you_mean};
@@ -96,9 +97,53 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Replicas of a service. Always one until `deploy.replicas` and `scale` are run.
-fn replicas(_service: &Service) -> u32 {
-    1
+/// What `up` and `create` are told beside the project.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UpOptions {
+    /// Services; all when empty.
+    pub(crate) services: Vec<String>,
+    /// Seconds between the stop signal and SIGKILL.
+    pub(crate) timeout: Option<u32>,
+    /// Leave alone what the services depend on.
+    pub(crate) no_dependencies: bool,
+    /// Which containers are made anew.
+    pub(crate) recreate: Recreate,
+    /// Remove containers of services that the project no longer has.
+    pub(crate) remove_orphans: bool,
+    /// Make containers and start none.
+    pub(crate) create_only: bool,
+}
+
+/// Which containers that are there are made anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Recreate {
+    /// Those whose configuration or image has changed.
+    #[default]
+    Changed,
+    /// Those, and all of the services that were named (all, when none was).
+    Selected,
+    /// All, with those that the services depend on.
+    All,
+    /// None.
+    None,
+}
+
+/// Replicas of a service: `scale` or `deploy.replicas`, one where neither is said.
+fn replicas(service: &Service) -> u32 {
+    service.replicas.unwrap_or(1)
+}
+
+/// A container's name is its own: a service that says it has one container at most.
+fn check_scale(name: &str, service: &Service) -> Result<(), Failure> {
+    match &service.container_name {
+        Some(container) if replicas(service) > 1 => Err(Failure::input(format!(
+            "service `{name}` cannot have {} containers: all of them would be named `{container}`",
+            replicas(service)
+        ))
+        .hint("take `container_name` away, or ask for one container")),
+        _ => Ok(()),
+    }
 }
 
 /// What `up` has to do. `configurations` has the configuration hash of every service of the project.
@@ -106,35 +151,54 @@ pub(crate) fn up(
     project: &Project,
     configurations: &BTreeMap<String, String>,
     existing: &[Existing],
-    selected: &[String],
+    options: &UpOptions,
 ) -> Result<Plan, Failure> {
-    let selected = with_dependencies(project, selected)?;
+    let mut selected = with_dependencies(project, &options.services)?;
+    if options.no_dependencies && !options.services.is_empty() {
+        selected.retain(|name| options.services.contains(name));
+    }
     let order = start_order(project)?;
     let mut plan = Plan::default();
     for name in order.iter().filter(|name| selected.contains(name.as_str())) {
         let Some(service) = project.services.get(name) else { continue };
-        let after: Vec<String> =
-            service.depends_on.keys().flat_map(|dependency| replica_names(project, dependency)).collect();
+        check_scale(name, service)?;
+        let named = options.services.is_empty() || options.services.contains(name);
+        let anew = |found: &Existing| match options.recreate {
+            Recreate::None => false,
+            Recreate::All => true,
+            Recreate::Selected if named => true,
+            Recreate::Selected | Recreate::Changed => configurations.get(name) != Some(&found.configuration),
+        };
+        let after: Vec<String> = service
+            .depends_on
+            .keys()
+            .filter(|dependency| selected.contains(dependency.as_str()))
+            .flat_map(|dependency| replica_names(project, dependency))
+            .collect();
         for number in 1..=replicas(service) {
-            let container = container::name(&project.name, name, number);
-            let found = existing.iter().find(|e| e.name == container);
+            let container = container::name(project, name, number);
+            let mut found = of_service(existing, name).into_iter().find(|e| e.number == number);
+            // `container_name` was added, changed or taken away.
+            if let Some(other) = found.take_if(|found| found.name != container) {
+                plan.steps.push(step(other, Action::Remove, Vec::new()));
+            }
             let action = match found {
                 None => Action::Create,
-                Some(found) if configurations.get(name) != Some(&found.configuration) => Action::Recreate,
+                Some(found) if anew(found) => Action::Recreate,
                 Some(found) if found.running => Action::Keep,
                 Some(_) => Action::Start,
             };
             plan.steps.push(Step { container, service: name.clone(), number, action, after: after.clone() });
         }
-        let surplus =
-            existing.iter().filter(|e| !e.one_off && e.service == *name && e.number > replicas(service));
+        let surplus = of_service(existing, name).into_iter().filter(|e| e.number > replicas(service));
         plan.steps.extend(surplus.map(|e| step(e, Action::Remove, Vec::new())));
     }
-    plan.orphans = existing
-        .iter()
-        .filter(|e| !project.services.contains_key(&e.service))
-        .map(|e| e.name.clone())
-        .collect();
+    let orphans = existing.iter().filter(|e| !e.one_off && !project.services.contains_key(&e.service));
+    if options.remove_orphans {
+        plan.steps.extend(orphans.map(|e| step(e, Action::Remove, Vec::new())));
+    } else {
+        plan.orphans = orphans.map(|e| e.name.clone()).collect();
+    }
     Ok(plan)
 }
 
@@ -163,9 +227,37 @@ pub(crate) fn stop(project: &Project, existing: &[Existing], selected: &[String]
     Ok(backwards(project, &running, selected, Action::Stop))
 }
 
-/// What `down` has to do: like [`stop`], for everything that is there.
-pub(crate) fn down(project: &Project, existing: &[Existing]) -> Plan {
-    backwards(project, existing, &[], Action::Remove)
+/// What `down` has to do: like [`stop`], for everything of the project that is there, `run`'s containers too. Orphans
+/// stay unless they are meant too.
+pub(crate) fn down(
+    project: &Project,
+    existing: &[Existing],
+    selected: &[String],
+    orphans: bool,
+) -> Result<Plan, Failure> {
+    check_services(project, selected)?;
+    let (ours, others): (Vec<Existing>, Vec<Existing>) = existing
+        .iter()
+        .cloned()
+        .partition(|e| e.one_off || orphans || project.services.contains_key(&e.service));
+    let mut plan = backwards(project, &ours, selected, Action::Remove);
+    if selected.is_empty() {
+        plan.orphans = others.into_iter().map(|e| e.name).collect();
+    }
+    Ok(plan)
+}
+
+/// What `rm` has to do: nothing that runs, unless it is to be stopped first.
+pub(crate) fn remove(
+    project: &Project,
+    existing: &[Existing],
+    selected: &[String],
+    running: bool,
+) -> Result<Plan, Failure> {
+    check_services(project, selected)?;
+    let meant: Vec<Existing> =
+        existing.iter().filter(|e| !e.one_off && (running || !e.running)).cloned().collect();
+    Ok(backwards(project, &meant, selected, Action::Remove))
 }
 
 /// Dependents first; what belongs to no service any more waits for nothing.
@@ -213,7 +305,7 @@ fn dependencies_among(project: &Project, service: &str, existing: &[Existing]) -
 
 fn replica_names(project: &Project, service: &str) -> Vec<String> {
     let count = project.services.get(service).map_or(0, replicas);
-    (1..=count).map(|number| container::name(&project.name, service, number)).collect()
+    (1..=count).map(|number| container::name(project, service, number)).collect()
 }
 
 /// Refuses a name that is no service of the project.

@@ -42,9 +42,13 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn only(services: &[&str]) -> UpOptions {
+    UpOptions { services: names(services), ..UpOptions::default() }
+}
+
 #[test]
 fn first_up_creates_dependencies_first() {
-    let plan = up(&shop(), &hashes(), &[], &[]).unwrap();
+    let plan = up(&shop(), &hashes(), &[], &UpOptions::default()).unwrap();
     assert_eq!(
         plan.to_string(),
         "create shop-cron-1\n\
@@ -56,20 +60,20 @@ fn first_up_creates_dependencies_first() {
 
 #[test]
 fn up_of_one_service_takes_its_dependencies_along() {
-    let plan = up(&shop(), &hashes(), &[], &names(&["app"])).unwrap();
+    let plan = up(&shop(), &hashes(), &[], &only(&["app"])).unwrap();
     assert_eq!(plan.to_string(), "create shop-redis-1\ncreate shop-app-1 after shop-redis-1\n");
 }
 
 #[test]
 fn up_twice_keeps_everything() {
-    let plan = up(&shop(), &hashes(), &everything_running(), &[]).unwrap();
+    let plan = up(&shop(), &hashes(), &everything_running(), &UpOptions::default()).unwrap();
     assert!(plan.steps.iter().all(|step| step.action == Action::Keep), "{plan}");
 }
 
 #[test]
 fn what_changed_is_recreated_what_stopped_is_started_the_rest_stays() {
     let there = [existing("redis", "old", true), existing("app", "new", false), existing("web", "new", true)];
-    let plan = up(&shop(), &hashes(), &there, &[]).unwrap();
+    let plan = up(&shop(), &hashes(), &there, &UpOptions::default()).unwrap();
     assert_eq!(
         plan.to_string(),
         "create shop-cron-1\n\
@@ -80,15 +84,53 @@ fn what_changed_is_recreated_what_stopped_is_started_the_rest_stays() {
 }
 
 #[test]
+fn what_is_made_anew_can_be_chosen() {
+    let there = [existing("redis", "old", true), existing("app", "new", true)];
+    for (recreate, expected) in [
+        (Recreate::Changed, "recreate shop-redis-1\nkeep shop-app-1 after shop-redis-1\n"),
+        (Recreate::None, "keep shop-redis-1\nkeep shop-app-1 after shop-redis-1\n"),
+        (Recreate::Selected, "recreate shop-redis-1\nrecreate shop-app-1 after shop-redis-1\n"),
+        (Recreate::All, "recreate shop-redis-1\nrecreate shop-app-1 after shop-redis-1\n"),
+    ] {
+        let options = UpOptions { recreate, ..only(&["app"]) };
+        assert_eq!(up(&shop(), &hashes(), &there, &options).unwrap().to_string(), expected, "{recreate:?}");
+    }
+    let options = UpOptions { recreate: Recreate::Selected, no_dependencies: true, ..only(&["app"]) };
+    assert_eq!(up(&shop(), &hashes(), &there, &options).unwrap().to_string(), "recreate shop-app-1\n");
+}
+
+#[test]
+fn a_container_whose_name_was_changed_is_replaced() {
+    let mut named = shop();
+    named.services.get_mut("cron").unwrap().container_name = Some("clock".into());
+    let plan = up(&named, &hashes(), &[existing("cron", "old", true)], &only(&["cron"])).unwrap();
+    assert_eq!(plan.to_string(), "remove shop-cron-1\ncreate clock\n");
+}
+
+#[test]
+fn only_what_does_not_run_is_removed_by_rm() {
+    let there = [existing("redis", "new", true), existing("app", "new", false)];
+    assert_eq!(remove(&shop(), &there, &[], false).unwrap().to_string(), "remove shop-app-1\n");
+    assert_eq!(
+        remove(&shop(), &there, &[], true).unwrap().to_string(),
+        "remove shop-app-1\nremove shop-redis-1 after shop-app-1\n"
+    );
+}
+
+#[test]
 fn surplus_replicas_go_and_orphans_are_noticed() {
     let surplus = Existing { name: "shop-cron-2".into(), number: 2, ..existing("cron", "new", true) };
     let plan = up(
         &shop(),
         &hashes(),
-        &[existing("cron", "new", true), surplus, existing("gone", "x", true)],
-        &names(&["cron"]),
+        &[existing("cron", "new", true), surplus.clone(), existing("gone", "x", true)],
+        &only(&["cron"]),
     );
     assert_eq!(plan.unwrap().to_string(), "keep shop-cron-1\nremove shop-cron-2\norphan shop-gone-1\n");
+    let options = UpOptions { remove_orphans: true, ..only(&["cron"]) };
+    let plan = up(&shop(), &hashes(), &[surplus, existing("gone", "x", true)], &options);
+    let expected = "create shop-cron-1\nremove shop-cron-2\nremove shop-gone-1\n";
+    assert_eq!(plan.unwrap().to_string(), expected);
 }
 
 #[test]
@@ -106,11 +148,14 @@ fn stop_goes_from_dependents_to_dependencies() {
 }
 
 #[test]
-fn down_removes_one_off_containers_and_orphans_too() {
+fn down_removes_one_off_containers_and_on_request_orphans() {
     let one_off = Existing { name: "shop-redis-run-ab".into(), one_off: true, ..existing("redis", "", true) };
     let there =
         [existing("gone", "x", false), existing("redis", "new", true), one_off, existing("app", "new", true)];
-    let plan = down(&shop(), &there);
+    let spared = down(&shop(), &there, &[], false).unwrap();
+    assert!(spared.to_string().ends_with("orphan shop-gone-1\n"), "{spared}");
+    assert_eq!(down(&shop(), &there, &names(&["app"]), false).unwrap().to_string(), "remove shop-app-1\n");
+    let plan = down(&shop(), &there, &[], true).unwrap();
     assert_eq!(
         plan.to_string(),
         "remove shop-gone-1\n\
@@ -131,13 +176,13 @@ fn start_makes_nothing() {
 
 #[test]
 fn unknown_services_and_circles_are_refused() {
-    let failure = up(&shop(), &hashes(), &[], &names(&["rdis"])).unwrap_err();
+    let failure = up(&shop(), &hashes(), &[], &only(&["rdis"])).unwrap_err();
     assert_eq!(
         (failure.message.as_str(), failure.hint.as_deref()),
         ("no such service: `rdis`", Some("did you mean `redis`?"))
     );
     let mut circle = shop();
     circle.services.get_mut("redis").unwrap().depends_on.insert("web".into(), Dependency::default());
-    let failure = up(&circle, &hashes(), &[], &[]).unwrap_err();
+    let failure = up(&circle, &hashes(), &[], &UpOptions::default()).unwrap_err();
     assert_eq!(failure.message, "services depend on each other in a circle: app, redis, web");
 }

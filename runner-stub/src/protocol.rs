@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::plan::UpOptions;
 
 /// Version of the messages.
 pub(crate) const VERSION: u32 = 1;
@@ -36,14 +37,12 @@ pub(crate) struct Envelope {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Make and start services, and what they depend on.
+    /// Make and start services (`create`: make only), and what they depend on.
     Up {
         /// What is wanted.
         desired: Box<Desired>,
-        /// Services; all when empty.
-        services: Vec<String>,
-        /// Seconds between the stop signal and SIGKILL.
-        timeout: Option<u32>,
+        /// How.
+        options: UpOptions,
     },
     /// Make ready what a one-off container of `service` needs: its dependencies and networks.
     Prepare {
@@ -64,7 +63,13 @@ pub(crate) enum Request {
         name: String,
         /// Start what it depends on.
         dependencies: bool,
+        /// It answers to the names of its service.
+        aliases: bool,
+        /// Remove it when it exits.
+        remove: bool,
     },
+    /// Remove containers of services that the project no longer has.
+    RemoveOrphans,
     /// Start containers that are there.
     Start {
         /// Services; all when empty.
@@ -81,6 +86,8 @@ pub(crate) enum Request {
     Restart {
         /// Services; all when empty.
         services: Vec<String>,
+        /// Those too whose `depends_on` asks for it.
+        dependents: bool,
         /// Seconds between the stop signal and SIGKILL.
         timeout: Option<u32>,
     },
@@ -90,11 +97,26 @@ pub(crate) enum Request {
         services: Vec<String>,
         /// Name or number.
         signal: String,
+        /// Remove containers of services that the project no longer has.
+        orphans: bool,
+    },
+    /// Remove containers that do not run.
+    Remove {
+        /// Services; all when empty.
+        services: Vec<String>,
+        /// Stop those that run first.
+        stop: bool,
+        /// Their anonymous volumes too.
+        volumes: bool,
     },
     /// Stop and remove everything.
     Down {
+        /// Services; all, with the networks, when empty.
+        services: Vec<String>,
         /// The volumes too.
         volumes: bool,
+        /// Containers of services that the project no longer has too.
+        orphans: bool,
         /// Seconds between the stop signal and SIGKILL.
         timeout: Option<u32>,
     },

@@ -134,7 +134,9 @@ fn run(supervisor: Rc<Supervisor>, lock: Lock, ready: File) -> Result<()> {
 /// Removes the folder of a project of which nothing is left. The lock is held while its file goes ([`Lock::take`]).
 fn remove_empty(project: &ProjectPaths) {
     if !project.record().exists() && !project.volumes().exists() {
-        let _ = std::fs::remove_file(project.supervisor_log());
+        for file in [project.supervisor_log(), project.events(), project.earlier_events()] {
+            let _ = std::fs::remove_file(file);
+        }
         let _ = std::fs::remove_file(project.lock());
         let _ = std::fs::remove_dir(&project.folder);
     }

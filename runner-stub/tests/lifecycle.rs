@@ -310,3 +310,96 @@ fn a_damaged_frame_is_found_and_never_trusted() {
     assert!(up.err.contains("damaged"), "{}", up.err);
     assert!(app.ps().is_empty());
 }
+
+#[test]
+fn create_rm_port_wait_and_events() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server =
+        json!({"command": ["sleep", "100"], "ports": [format!("127.0.0.1:{port}:80")], "init": true});
+    let app = App::new(json!({
+        "web": server,
+        "job": {"command": ["sh", "-c", "exit 4"], "network_mode": "none"},
+    }));
+    app.ok(&["create"]);
+    assert_eq!((app.state("test-web-1"), app.state("test-job-1")), ("created".into(), "created".into()));
+    assert_eq!(app.ok(&["ps", "-q"]), "", "what never ran is shown with -a only");
+    app.ok(&["start"]);
+    assert_eq!(app.ok(&["port", "web", "80"]), format!("127.0.0.1:{port}\n"));
+    let not = app.run(&["port", "web", "81"]);
+    assert_eq!(not.err, "error: no port 81/tcp of container test-web-1 is published\n");
+    let waited = app.run(&["wait", "job"]);
+    let id = app.ps()["test-job-1"]["ID"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (waited.code, waited.out),
+        (Some(4), format!("container \"{id}\" exited with status code 4\n"))
+    );
+    assert_eq!(app.ok(&["ps", "--services"]), "web\n");
+    assert_eq!(app.ok(&["ps", "-a", "--services", "--status", "exited"]), "job\n");
+    app.ok(&["kill", "-s", "TERM", "web"]);
+    eventually("it has ended", || app.state("test-web-1") == "exited");
+    app.ok(&["rm", "-f"]);
+    assert!(app.ps().is_empty());
+    assert_eq!(app.run(&["rm", "-f"]).err, "No stopped containers\n");
+
+    let lines = app.ok(&["events", "--json", "--since", "1h", "--until", "0s", "job"]);
+    let events: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let actions: Vec<&str> = events.iter().map(|event| event["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["create", "start", "die", "destroy"]);
+    assert_eq!((&events[2]["attributes"]["exitCode"], &events[2]["service"]), (&json!("4"), &json!("job")));
+}
+
+#[test]
+fn up_in_the_foreground_ends_with_the_first_container_or_the_chosen_one() {
+    let app = App::new(json!({
+        "job": {"command": ["sh", "-c", "sleep 0.3; echo done; exit 5"], "network_mode": "none"},
+        "web": waits("hello"),
+    }));
+    let ended = app.run(&["up", "--abort-on-container-exit", "--no-attach", "web"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(5), "job-1  | done\n"), "{}", ended.err);
+    assert_eq!(app.ps()["test-web-1"]["ExitCode"], 3, "stopped, not killed");
+    let ended = app.run(&["up", "--exit-code-from", "web"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+}
+
+#[test]
+fn orphans_are_noticed_and_removed_on_request() {
+    let app = App::new(json!({"old": waits("o"), "web": waits("w")}));
+    app.ok(&["up", "-d"]);
+    app.replace(json!({"web": waits("w")}));
+    let up = app.run(&["up", "-d"]);
+    assert!(up.err.contains("no longer has: test-old-1; `--remove-orphans` removes them"), "{}", up.err);
+    assert_eq!(app.state("test-old-1"), "running");
+    let id = app.ps()["test-web-1"]["ID"].clone();
+    app.ok(&["up", "-d", "--remove-orphans", "--force-recreate"]);
+    assert_eq!(app.ps().len(), 1);
+    assert_ne!(app.ps()["test-web-1"]["ID"], id);
+}
+
+#[test]
+fn replicas_are_made_and_removed() {
+    let app = App::new(json!({"web": waits("w")}));
+    app.ok(&["up", "-d", "--scale", "web=3"]);
+    assert_eq!(app.ps().into_keys().collect::<Vec<_>>(), ["test-web-1", "test-web-2", "test-web-3"]);
+    assert_eq!(
+        app.ok(&["exec", "--index", "3", "web", "hostname"]).trim(),
+        &app.ps()["test-web-3"]["ID"].as_str().unwrap()[..12]
+    );
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ps().into_keys().collect::<Vec<_>>(), ["test-web-1"]);
+}
+
+#[test]
+fn run_takes_volumes_and_ports() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let app = App::new(
+        json!({"web": {"command": ["cat", "/there/file"], "network_mode": "none"}, "net": {"command": ["sleep", "30"]}}),
+    );
+    std::fs::create_dir(app.path("here")).unwrap();
+    std::fs::write(app.path("here/file"), "bound $x").unwrap();
+    let bind = format!("{}:/there:ro", app.path("here").display());
+    assert_eq!(app.ok(&["run", "--rm", "-v", &bind, "web"]), "bound $x");
+    let name = app.ok(&["run", "-d", "--rm", "-p", &format!("{port}:80"), "net"]);
+    assert_eq!(app.ps()[name.trim()]["Publishers"][0]["PublishedPort"], port);
+    app.ok(&["down", "-t", "0"]);
+}

@@ -19,11 +19,11 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Flags before or after any command.
+/// Flags before or after any command; only `-p` comes before it, because `run` has one of its own.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Project name: run a second copy of the application under another name
-    #[arg(short = 'p', long, global = true, value_name = "NAME", help_heading = "Global options")]
+    #[arg(short = 'p', long, value_name = "NAME", help_heading = "Global options")]
     pub(crate) project_name: Option<String>,
     /// File of variables, instead of `.env` beside this file; can be given several times
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -39,25 +39,35 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create and start the application
-    Up(Up),
+    Up(Box<Up>),
     /// Stop and remove containers and networks
     Down(Down),
-    /// List containers
-    Ps(Ps),
-    /// Show the output of containers
-    Logs(Logs),
-    /// Run a command in a running container
-    Exec(Exec),
-    /// Run a command in a new container of a service
-    Run(Run),
-    /// Stop containers without removing them
-    Stop(Stop),
+    /// Create containers without starting them
+    Create(Create),
     /// Start stopped containers
     Start(Services),
+    /// Stop containers without removing them
+    Stop(Stop),
     /// Restart containers
     Restart(Restart),
     /// Send a signal to containers
     Kill(Kill),
+    /// Remove stopped containers
+    Rm(Rm),
+    /// List containers
+    Ps(Ps),
+    /// Show the output of containers
+    Logs(Logs),
+    /// Show what happens to containers, as it happens
+    Events(Events),
+    /// Wait until containers stop, and print their exit status
+    Wait(Services),
+    /// Print the address on which a port of a container is published
+    Port(PrivatePort),
+    /// Run a command in a running container
+    Exec(Exec),
+    /// Run a command in a new container of a service
+    Run(Run),
     /// List the images of the application
     Images(Images),
     /// Print the project with every variable filled in
@@ -68,8 +78,33 @@ pub(crate) enum Command {
     Doctor(Format),
     /// Check every byte of this file against its digests
     Verify(Format),
+    /// Print what a shell needs to complete commands, services and flags
+    Completion(Completion),
     /// Print the version
     Version(Version),
+}
+
+/// How containers are made by `up` and `create`.
+#[derive(Debug, Args)]
+pub(crate) struct Making {
+    /// Make containers anew, also those whose configuration is the same
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(crate) force_recreate: bool,
+    /// Leave containers as they are, also those whose configuration has changed
+    #[arg(long)]
+    pub(crate) no_recreate: bool,
+    /// Remove containers of services that the application no longer has
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
+    /// Number of containers of a service
+    #[arg(long, value_name = "SERVICE=N")]
+    pub(crate) scale: Vec<String>,
+    /// Accepted, without meaning: images travel in this file
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "missing")]
+    pub(crate) pull: Option<String>,
+    /// Accepted, without meaning: nothing is built on the device
+    #[arg(long, hide = true)]
+    pub(crate) no_build: bool,
 }
 
 /// `up`
@@ -78,9 +113,38 @@ pub(crate) struct Up {
     /// Run in the background
     #[arg(short, long)]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) making: Making,
+    /// Make the containers of what the services depend on anew too
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(crate) always_recreate_deps: bool,
+    /// Do not start what the services depend on
+    #[arg(long)]
+    pub(crate) no_deps: bool,
+    /// Make containers and start none
+    #[arg(long)]
+    pub(crate) no_start: bool,
     /// Seconds between the stop signal and SIGKILL, when stopping or replacing a container
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,
+    /// Stop all containers when one exits
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) abort_on_container_exit: bool,
+    /// Stop all containers when one fails
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_exit"])]
+    pub(crate) abort_on_container_failure: bool,
+    /// Exit with the status of this service's container; stops all when one exits
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    pub(crate) exit_code_from: Option<String>,
+    /// Show the output of these services only
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    pub(crate) attach: Vec<String>,
+    /// Do not show the output of these services
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    pub(crate) no_attach: Vec<String>,
+    /// Show when each line was written
+    #[arg(long)]
+    pub(crate) timestamps: bool,
     /// Prefixes without colour
     #[arg(long)]
     pub(crate) no_color: bool,
@@ -91,26 +155,71 @@ pub(crate) struct Up {
     pub(crate) services: Vec<String>,
 }
 
+/// `create`
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) making: Making,
+    /// Services, with what they depend on; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
 /// `down`
 #[derive(Debug, Args)]
 pub(crate) struct Down {
     /// Remove the volumes too
     #[arg(short, long)]
     pub(crate) volumes: bool,
+    /// Remove containers of services that the application no longer has too
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
     /// Seconds between the stop signal and SIGKILL
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,
+    /// Services; everything when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `rm`
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Stop containers that run first
+    #[arg(short, long)]
+    pub(crate) stop: bool,
+    /// Remove their anonymous volumes too
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
 }
 
 /// `ps`
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
-    /// Stopped containers too
+    /// Stopped containers too, and those of `run`
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Container IDs only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Names of services only
+    #[arg(long = "services")]
+    pub(crate) names: bool,
+    /// Only containers in this state: created, running, restarting, paused, exited
+    #[arg(long, value_name = "STATE")]
+    pub(crate) status: Vec<String>,
+    /// `status=STATE`, as `--status`
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Whole commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Without containers of services that the application no longer has
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide = true)]
+    pub(crate) orphans: bool,
     #[command(flatten)]
     pub(crate) format: Format,
     /// Services to list; all when none is named
@@ -126,9 +235,18 @@ pub(crate) struct Logs {
     /// Number of lines from the end of each log, or `all`
     #[arg(short = 'n', long, value_name = "N", default_value = "all")]
     pub(crate) tail: String,
+    /// Lines since then: RFC 3339, or how long ago, as 42m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Lines up to then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
     /// Show when each line was written
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// Which container of the services
+    #[arg(long, value_name = "N")]
+    pub(crate) index: Option<u32>,
     /// No prefixes
     #[arg(long)]
     pub(crate) no_log_prefix: bool,
@@ -137,6 +255,55 @@ pub(crate) struct Logs {
     pub(crate) no_color: bool,
     /// Services to show; all when none is named
     pub(crate) services: Vec<String>,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Events since then: RFC 3339, or how long ago, as 42m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Events up to then; ends there
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `port`
+#[derive(Debug, Args)]
+pub(crate) struct PrivatePort {
+    /// Which container of the service
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) index: u32,
+    /// tcp or udp
+    #[arg(long, default_value = "tcp")]
+    pub(crate) protocol: String,
+    /// Service
+    pub(crate) service: String,
+    /// Port inside the container
+    pub(crate) private_port: u16,
+}
+
+/// `completion`
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+    /// Words typed so far: used by what is printed
+    #[arg(last = true, hide = true, allow_hyphen_values = true)]
+    pub(crate) words: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// `exec`
@@ -185,6 +352,21 @@ pub(crate) struct Run {
     /// Set a variable; `KEY` alone takes it from here
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// Mount a path of the device or a volume
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Publish a port
+    #[arg(short, long, value_name = "[IP:]PUBLISHED:TARGET", conflicts_with = "service_ports")]
+    pub(crate) publish: Vec<String>,
+    /// Publish the ports of the service
+    #[arg(short = 'P', long)]
+    pub(crate) service_ports: bool,
+    /// Answer to the names of the service on its networks
+    #[arg(long)]
+    pub(crate) use_aliases: bool,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
@@ -194,6 +376,9 @@ pub(crate) struct Run {
     /// Do not start what the service depends on
     #[arg(long)]
     pub(crate) no_deps: bool,
+    /// Remove containers of services that the application no longer has
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
     /// No terminal
     #[arg(short = 'T', long = "no-TTY", alias = "no-tty")]
     pub(crate) no_tty: bool,
@@ -226,7 +411,7 @@ pub(crate) struct Stop {
     pub(crate) services: Vec<String>,
 }
 
-/// `start`
+/// `start`, `wait`
 #[derive(Debug, Args)]
 pub(crate) struct Services {
     /// Services; all when none is named
@@ -236,6 +421,9 @@ pub(crate) struct Services {
 /// `restart`
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
+    /// Leave alone what depends on the services
+    #[arg(long)]
+    pub(crate) no_deps: bool,
     /// Seconds between the stop signal and SIGKILL
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,
@@ -249,6 +437,9 @@ pub(crate) struct Kill {
     /// Signal name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
     pub(crate) signal: String,
+    /// Remove containers of services that the application no longer has
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
     /// Services; all when none is named
     pub(crate) services: Vec<String>,
 }

@@ -11,7 +11,7 @@ use super::output;
 use crate::container::{self, Container, State};
 use crate::logs::{Follower, Line, Merged, Reader, Stream};
 use crate::paths::ProjectPaths;
-use crate::time;
+use crate::time::{self, Nanoseconds};
 
 /// Docker Compose's colours for service names, in its order.
 const COLOURS: [&str; 10] = ["36", "33", "32", "35", "34", "36;1", "33;1", "32;1", "35;1", "34;1"];
@@ -29,6 +29,30 @@ pub(crate) struct Look {
     pub(crate) plain: bool,
     /// Show when each line was written.
     pub(crate) timestamps: bool,
+    /// Only lines from then on.
+    pub(crate) since: Option<Nanoseconds>,
+    /// Only lines up to then.
+    pub(crate) until: Option<Nanoseconds>,
+}
+
+/// A container that exited while its log was followed.
+#[derive(Debug)]
+pub(crate) struct Exited<'a> {
+    /// Its folder's name.
+    pub(crate) container: &'a str,
+    /// Its name as prefixes have it.
+    pub(crate) prefix: &'a str,
+    /// Exit status.
+    pub(crate) code: i32,
+}
+
+/// What comes after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Go on until every container is gone.
+    On,
+    /// Nothing more.
+    End,
 }
 
 /// Prints the logs of some containers.
@@ -44,6 +68,8 @@ struct Source {
     folder: PathBuf,
     prefix: String,
     colour: &'static str,
+    /// Its lines are not shown.
+    silent: bool,
     running: bool,
     /// Not running since.
     still: Option<Instant>,
@@ -62,12 +88,21 @@ impl Printer {
         self.width = self.width.max(prefix.chars().count());
         let folder = self.project.container(container);
         let colour = COLOURS[number % COLOURS.len()];
-        self.sources.push(Source { folder, prefix, colour, running: false, still: None });
+        self.sources.push(Source { folder, prefix, colour, silent: false, running: false, still: None });
+    }
+
+    /// Shows nothing of the container that was added last; its exit counts all the same.
+    pub(crate) fn silence(&mut self) {
+        if let Some(source) = self.sources.last_mut() {
+            source.silent = true;
+        }
+        let shown = self.sources.iter().filter(|source| !source.silent);
+        self.width = shown.map(|source| source.prefix.chars().count()).max().unwrap_or(0);
     }
 
     /// Names of the containers as their prefixes have them.
     pub(crate) fn names(&self) -> Vec<&str> {
-        self.sources.iter().map(|source| source.prefix.as_str()).collect()
+        self.sources.iter().filter(|source| !source.silent).map(|source| source.prefix.as_str()).collect()
     }
 
     /// Prints every line that is there by now.
@@ -87,8 +122,8 @@ impl Printer {
         }
     }
 
-    /// Prints what comes until every container is gone for good. `exits` says when one exits, as `up` does.
-    pub(crate) fn follow(&mut self, exits: bool) -> Result<()> {
+    /// Prints what comes until every container is gone for good, or `exited` has seen enough.
+    pub(crate) fn follow(&mut self, exited: &mut dyn FnMut(&Exited<'_>) -> Follow) -> Result<()> {
         let mut follower = Follower::new();
         let mut watched: BTreeMap<usize, bool> = BTreeMap::new();
         loop {
@@ -100,14 +135,16 @@ impl Printer {
                     watched.insert(number, log);
                 }
             }
-            let exited = self.look_at_states()?;
+            let ended = self.look_at_states()?;
             self.drain()?;
-            for (number, code) in exited {
+            for (number, code) in ended {
                 while let Some(line) = self.merged.rest(number) {
                     self.print(number, &line);
                 }
-                if exits {
-                    output::note(&format!("{} exited with code {code}", self.sources[number].prefix));
+                let source = &self.sources[number];
+                let container = source.folder.file_name().unwrap_or_default().to_string_lossy();
+                if exited(&Exited { container: &container, prefix: &source.prefix, code }) == Follow::End {
+                    return Ok(());
                 }
             }
             let longest_wait =
@@ -156,6 +193,11 @@ impl Printer {
 
     fn print(&self, number: usize, line: &Line) {
         let source = &self.sources[number];
+        let outside = self.look.since.is_some_and(|since| line.time < since)
+            || self.look.until.is_some_and(|until| line.time > until);
+        if source.silent || outside {
+            return;
+        }
         let mut text = String::with_capacity(line.text.len() + 64);
         if !self.look.plain {
             let (prefix, width) = (&source.prefix, self.width);

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{MountSource, Project};
 use dpack_compose::{Environment, Model, Resolved};
+use serde_json::{Value as Json, json};
 
 use super::args::Global;
 use crate::failure::{Failure, Kind};
@@ -117,15 +118,27 @@ impl Settings {
 
     /// The model with every variable filled in.
     pub(crate) fn resolved(&self) -> Result<Resolved> {
-        let model = Model::from_json(&self.executable.application().compose)
-            .map_err(|errors| compose_failure(&errors))?;
+        self.resolved_with(None)
+    }
+
+    fn resolved_with(&self, extra: Option<Json>) -> Result<Resolved> {
+        let mut compose = self.executable.application().compose.clone();
+        if let (Some(content), Some(layers)) = (extra, compose["layers"].as_array_mut()) {
+            layers.push(json!({"file": "command line", "content": content}));
+        }
+        let model = Model::from_json(&compose).map_err(|errors| compose_failure(&errors))?;
         Ok(dpack_compose::interpolate(&model, &self.environment()?)
             .map_err(|errors| compose_failure(&errors))?)
     }
 
     /// What `up` asks for: the project, with bind sources where they are on this device.
     pub(crate) fn desired(&self) -> Result<Desired> {
-        let mut project = self.resolved()?.project;
+        self.desired_with(None)
+    }
+
+    /// The same with one more Compose file, which the command line stands for.
+    pub(crate) fn desired_with(&self, extra: Option<Json>) -> Result<Desired> {
+        let mut project = self.resolved_with(extra)?.project;
         for (name, service) in &mut project.services {
             for mount in &mut service.volumes {
                 if let MountSource::Bind { source, .. } = &mut mount.source {

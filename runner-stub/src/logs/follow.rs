@@ -26,11 +26,15 @@ impl Follower {
 
     /// Watches what happens to a container: its log grows, its records appear, it goes away.
     pub(crate) fn watch(&mut self, container: &Path) {
+        self.watch_file(container, &container.join("log.json"));
+    }
+
+    /// Watches a file that grows, and the folder in which it appears.
+    pub(crate) fn watch_file(&mut self, container: &Path, log: &Path) {
         let folder = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF;
-        let log = container.join("log.json");
         if let Some(inotify) = &self.inotify {
             let watched = inotify.add_watch(container, folder).is_ok()
-                && (!log.exists() || inotify.add_watch(&log, AddWatchFlags::IN_MODIFY).is_ok());
+                && (!log.exists() || inotify.add_watch(log, AddWatchFlags::IN_MODIFY).is_ok());
             self.complete &= watched;
         }
     }

@@ -25,6 +25,14 @@ impl Supervisor {
                     self.watch_adopted(&unit, shim);
                     self.continue_stop(&unit);
                 }
+                State::Exited { .. } if unit.identity.remove => {
+                    let supervisor = Rc::clone(self);
+                    tokio::task::spawn_local(async move {
+                        if let Err(error) = supervisor.remove_for_good(&unit).await {
+                            note(&error);
+                        }
+                    });
+                }
                 State::Exited { code, at } | State::Restarting { code, at } => {
                     self.continue_restarts(&unit, code, at, booted)?
                 }

@@ -24,7 +24,7 @@ use crate::container::{Identity, random_id};
 use crate::failure::{Context as _, Failure};
 use crate::files::Lasts;
 use crate::paths::ProjectPaths;
-use crate::{files, time};
+use crate::{events, files, time};
 
 /// Largest `/etc/passwd` that is read from an image.
 const LARGEST_DATABASE: u64 = 4 << 20;
@@ -53,6 +53,10 @@ pub(crate) struct Making<'a> {
     pub(crate) id_map: &'a str,
     /// With a terminal.
     pub(crate) tty: bool,
+    /// Made by `run`, and answers to its service's names all the same.
+    pub(crate) aliases: bool,
+    /// The supervisor removes it when it exits.
+    pub(crate) remove: bool,
 }
 
 /// Makes a container's folder. `container.json` comes last: without it, there is no container.
@@ -96,6 +100,8 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         service: making.service_name.to_owned(),
         number: making.number,
         one_off: making.one_off,
+        aliases: making.aliases,
+        remove: making.remove,
         image: making.image.reference.clone(),
         digest: making.image.digest,
         layers: making.image.layers.clone(),
@@ -113,6 +119,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         definition: making.service.clone(),
     };
     files::write_json_that(lasts, &folder.join("container.json"), &identity)?;
+    events::append(making.project, &identity, "create", &[]);
     Ok(identity)
 }
 

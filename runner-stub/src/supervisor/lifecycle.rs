@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use dpack_sandbox::record;
 use dpack_sandbox::signal::{self, Signal};
 
-use super::create::start;
+use super::create::{anonymous_volumes, start};
 use super::network::attachment;
 use super::pidfd;
 use super::reporter::Reporter;
@@ -17,7 +17,7 @@ use super::state::{Supervisor, Unit};
 use crate::container::{self, State, Supervision};
 use crate::failure::Failure;
 use crate::protocol::Phase;
-use crate::{files, time};
+use crate::{events, files, time};
 
 /// Docker's default between the stop signal and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -43,6 +43,7 @@ impl Supervisor {
             tokio::task::spawn_blocking(move || start(&network, &folder, &identity, attachment.as_ref()));
         let started = launched.await.context("a start was cut short")?;
         let started = started.with_context(|| format!("failed to start container {}", unit.identity.name))?;
+        events::append(&self.project, &unit.identity, "start", &[]);
         unit.running.set(true);
         unit.changed.notify_waiters();
         unit.supervise(|supervision| supervision.ports = started.ports)?;
@@ -75,6 +76,11 @@ impl Supervisor {
     /// A container has exited: its addresses and ports go, and the restart policy is asked.
     async fn ended(self: &Rc<Self>, unit: &Rc<Unit>) {
         let again = self.decide(unit);
+        let code = match record::state(&unit.folder) {
+            Ok(record::State::Exited(exit)) => exit.code,
+            _ => 255,
+        };
+        events::append(&self.project, &unit.identity, "die", &[("exitCode", code.to_string())]);
         // Before anybody can see that it does not run, so that `ps` never says `exited` of one that comes again.
         if let Err(error) = unit.supervise(|supervision| {
             supervision.restarting = again.is_some();
@@ -95,8 +101,23 @@ impl Supervisor {
                     note(&error);
                 }
             }
+            None if unit.identity.remove => {
+                if let Err(error) = self.remove_for_good(unit).await {
+                    note(&error);
+                }
+                self.quieter.notify_one();
+            }
             None => self.quieter.notify_one(),
         }
+    }
+
+    /// `run -d --rm`: the container goes, with its anonymous volumes.
+    pub(crate) async fn remove_for_good(&self, unit: &Rc<Unit>) -> Result<()> {
+        self.remove(unit).await?;
+        for volume in anonymous_volumes(&self.project, &unit.identity.name) {
+            dpack_store::remove_tree(&volume)?;
+        }
+        Ok(())
     }
 
     fn decide(&self, unit: &Unit) -> Option<Again> {
@@ -168,14 +189,16 @@ impl Supervisor {
         let own = unit.identity.definition.stop_grace_period_ms.map(Duration::from_millis);
         let grace = timeout.map(|seconds| Duration::from_secs(seconds.into())).or(own).unwrap_or(GRACE);
         let wanted: Signal = unit.identity.stop_signal.parse().unwrap_or(Signal::TERM);
-        signal::send(&unit.folder, wanted)
+        self.send(unit, wanted)
             .with_context(|| format!("failed to stop container {}", unit.identity.name))?;
         if tokio::time::timeout(grace, unit.exited()).await.is_ok() {
+            events::append(&self.project, &unit.identity, "stop", &[]);
             return Ok(());
         }
-        signal::send(&unit.folder, Signal::KILL)
+        self.send(unit, Signal::KILL)
             .with_context(|| format!("failed to kill container {}", unit.identity.name))?;
         let killed = tokio::time::timeout(AFTER_KILL, unit.exited()).await;
+        events::append(&self.project, &unit.identity, "stop", &[]);
         killed.map_err(|_| {
             Failure::environment(format!(
                 "container {} does not end, not even by SIGKILL",
@@ -187,7 +210,7 @@ impl Supervisor {
     }
 
     /// Removes a container, which does not run. Its anonymous volumes stay for the container that takes its place.
-    pub(crate) async fn remove(self: &Rc<Self>, unit: &Rc<Unit>) -> Result<()> {
+    pub(crate) async fn remove(&self, unit: &Rc<Unit>) -> Result<()> {
         let folder = unit.folder.clone();
         tokio::task::spawn_blocking(move || -> Result<()> {
             // Without its identity it is no container any more, whatever else remains of it.
@@ -199,6 +222,7 @@ impl Supervisor {
         .with_context(|| format!("failed to remove container {}", unit.identity.name))?;
         self.detach(&unit.identity.name).await;
         self.units.borrow_mut().remove(&unit.identity.name);
+        events::append(&self.project, &unit.identity, "destroy", &[]);
         Ok(())
     }
 
@@ -229,8 +253,14 @@ impl Supervisor {
         if signal == Signal::KILL || signal == stop {
             unit.supervise(|supervision| (supervision.wanted, supervision.restarting) = (false, false))?;
         }
-        signal::send(&unit.folder, signal)
+        self.send(unit, signal)
             .with_context(|| format!("failed to signal container {}", unit.identity.name))?;
+        Ok(())
+    }
+
+    fn send(&self, unit: &Unit, signal: Signal) -> Result<()> {
+        events::append(&self.project, &unit.identity, "kill", &[("signal", signal.number().to_string())]);
+        signal::send(&unit.folder, signal)?;
         Ok(())
     }
 

@@ -195,14 +195,15 @@ pub(crate) fn attachment(identity: &Identity) -> Option<Attach> {
     let service = &identity.definition;
     let networks = memberships(&service.network)?.iter().map(|(key, attachment)| {
         // A one-off container does not answer to its service's name, as in Docker Compose.
-        let names = if identity.one_off {
+        let names = if identity.one_off && !identity.aliases {
             Vec::new()
         } else {
             [vec![identity.service.clone()], attachment.aliases.clone()].concat()
         };
         Membership { network: key.clone(), aliases: [names, vec![identity.short_id().to_owned()]].concat() }
     });
-    let ports = if identity.one_off { Vec::new() } else { service.ports.iter().map(port).collect() };
+    // Those of a one-off container are what `run` was asked to publish.
+    let ports = service.ports.iter().map(port).collect();
     Some(Attach {
         container: identity.name.clone(),
         hostname: service.hostname.clone(),

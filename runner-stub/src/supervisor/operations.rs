@@ -21,6 +21,8 @@ use crate::failure::Failure;
 use crate::plan::{self, Action, Plan};
 use crate::project::Record;
 use crate::protocol::{Done, Phase, Request};
+use down::Down;
+use one_off::OneOff;
 
 impl Supervisor {
     /// Carries a request out. One at a time changes the project; only `kill` does not wait, because it is how a user gets
@@ -30,27 +32,38 @@ impl Supervisor {
         request: Request,
         reporter: &Reporter,
     ) -> Result<Done> {
-        if let Request::Kill { services, signal } = &request {
-            return self.kill_services(services, signal, reporter);
+        if let Request::Kill { services, signal, orphans } = &request {
+            let done = self.kill_services(services, signal, reporter)?;
+            if !orphans {
+                return Ok(done);
+            }
         }
         let _operation = self.operation.lock().await;
         match request {
-            Request::Up { desired, services, timeout } => {
-                self.up(*desired, &services, timeout, reporter).await
-            }
+            Request::Up { desired, options } => self.up(*desired, &options, reporter).await,
             Request::Prepare { desired, service, dependencies } => {
                 self.prepare_one_off(&desired, &service, dependencies, reporter).await
             }
-            Request::RunDetached { desired, service, name, dependencies } => {
-                self.run_detached(&desired, &service, &name, dependencies, reporter).await
+            Request::RunDetached { desired, service, name, dependencies, aliases, remove } => {
+                self.prepare_one_off(&desired, &service, dependencies, reporter).await?;
+                let one_off = OneOff { service: &service, name: &name, aliases, remove };
+                self.run_detached(&desired, &one_off, reporter).await
             }
+            Request::RemoveOrphans => self.remove_orphans(reporter).await,
             Request::Start { services } => self.start_services(&services, reporter).await,
             Request::Stop { services, timeout } => self.stop_services(&services, timeout, reporter).await,
-            Request::Restart { services, timeout } => {
+            Request::Restart { services, dependents, timeout } => {
+                let services = self.with_dependents(services, dependents)?;
                 self.restart_services(&services, timeout, reporter).await
             }
-            Request::Down { volumes, timeout } => self.down(volumes, timeout, reporter).await,
-            Request::Kill { .. } => Ok(self.done(&Plan::default())),
+            Request::Remove { services, stop, volumes } => {
+                self.remove_services(&services, stop, volumes, reporter).await
+            }
+            Request::Down { services, volumes, orphans, timeout } => {
+                self.down(&Down { services, volumes, orphans, timeout }, reporter).await
+            }
+            // What is left of it: the orphans.
+            Request::Kill { .. } => self.remove_orphans(reporter).await,
         }
     }
 
@@ -69,6 +82,24 @@ impl Supervisor {
             containers: plan.steps.iter().map(|step| step.container.clone()).collect(),
             supervisor: std::process::id().cast_signed(),
         }
+    }
+
+    /// Services and those whose `depends_on` says that they restart with one of them.
+    fn with_dependents(&self, services: Vec<String>, dependents: bool) -> Result<Vec<String>> {
+        if !dependents || services.is_empty() {
+            return Ok(services);
+        }
+        let project = self.known()?;
+        plan::check_services(&project, &services)?;
+        let restarts = |service: &dpack_compose::project::Service| {
+            service.depends_on.iter().any(|(name, dependency)| dependency.restart && services.contains(name))
+        };
+        let more = project.services.iter().filter(|(name, service)| {
+            let there = self.existing().iter().any(|e| e.service == **name && e.running && !e.one_off);
+            there && !services.contains(name) && restarts(service)
+        });
+        let more: Vec<String> = more.map(|(name, _)| name.clone()).collect();
+        Ok([services, more].concat())
     }
 
     async fn start_services(self: &Rc<Self>, services: &[String], reporter: &Reporter) -> Result<Done> {
@@ -154,7 +185,7 @@ impl Supervisor {
     }
 
     /// What there is, with containers that wait for their next start counted as running: they have to be stopped too.
-    fn planned_as_running(&self) -> Vec<plan::Existing> {
+    pub(crate) fn planned_as_running(&self) -> Vec<plan::Existing> {
         let mut existing = self.existing();
         for container in &mut existing {
             container.running |= self.unit(&container.name).is_some_and(|unit| unit.supervision().restarting);

@@ -20,7 +20,7 @@ const LARGEST_DATABASE: u64 = 4 << 20;
 
 /// `exec`
 pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
-    let container = find(settings, arguments)?;
+    let container = find(settings, &arguments.service, arguments.index)?;
     let folder = settings.project.container(&container.identity.name);
     if arguments.detach {
         return detach(settings, arguments);
@@ -59,19 +59,24 @@ pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
     }
 }
 
-fn find(settings: &Settings, arguments: &Exec) -> Result<Container> {
-    let service = &arguments.service;
+/// A container of a service by its number, whatever it does.
+pub(crate) fn replica(settings: &Settings, service: &str, index: u32) -> Result<Container> {
     let containers = Container::list(&settings.project)?;
     let found = containers.into_iter().find(|container| {
         let identity = &container.identity;
-        !identity.one_off && identity.service == *service && identity.number == arguments.index
+        !identity.one_off && identity.service == *service && identity.number == index
     });
     let Some(container) = found else {
-        plan::check_services(&settings.known()?, std::slice::from_ref(service))?;
-        return Err(Failure::usage(format!("service `{service}` has no container {}", arguments.index))
+        plan::check_services(&settings.known()?, &[service.to_owned()])?;
+        return Err(Failure::usage(format!("service `{service}` has no container {index}"))
             .hint("create it with: up -d")
             .into());
     };
+    Ok(container)
+}
+
+fn find(settings: &Settings, service: &str, index: u32) -> Result<Container> {
+    let container = replica(settings, service, index)?;
     match container.state {
         State::Running { .. } => Ok(container),
         state => Err(Failure::usage(format!("service `{service}` is not running but {}", state.word()))

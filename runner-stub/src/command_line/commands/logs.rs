@@ -4,8 +4,9 @@ use anyhow::Result;
 
 use super::super::SUCCESS;
 use super::super::args::Logs;
-use super::super::log_printer::{Look, Printer};
+use super::super::log_printer::{Follow, Look, Printer};
 use super::super::settings::{Settings, Terminal};
+use super::super::times;
 use crate::container::Container;
 use crate::failure::Failure;
 use crate::logs::{Reader, Start};
@@ -20,6 +21,8 @@ pub(crate) fn run(settings: &Settings, logs: &Logs) -> Result<u8> {
                 .hint("--tail takes a number, or `all`")
         })?),
     };
+    let since = logs.since.as_deref().map(times::parse).transpose()?;
+    let until = logs.until.as_deref().map(times::parse).transpose()?;
     if !logs.services.is_empty() {
         plan::check_services(&settings.known()?, &logs.services)?;
     }
@@ -27,18 +30,25 @@ pub(crate) fn run(settings: &Settings, logs: &Logs) -> Result<u8> {
         colour: Terminal::detect().colour && !logs.no_color,
         plain: logs.no_log_prefix,
         timestamps: logs.timestamps,
+        since,
+        until,
     };
     let mut printer = Printer::new(look, &settings.project);
     for container in Container::list(&settings.project)? {
         let identity = &container.identity;
-        if !identity.one_off && (logs.services.is_empty() || logs.services.contains(&identity.service)) {
+        let index = logs.index.is_none_or(|index| index == identity.number);
+        if index
+            && !identity.one_off
+            && (logs.services.is_empty() || logs.services.contains(&identity.service))
+        {
             let log = settings.project.container(&identity.name).join("log.json");
             printer.add(&identity.name, &settings.name, Reader::open(&log, start)?);
         }
     }
     printer.drain()?;
-    if logs.follow {
-        printer.follow(false)?;
+    // What is still to come is later than `--until`, unless that is in the future; Docker does not wait for it either.
+    if logs.follow && until.is_none() {
+        printer.follow(&mut |_| Follow::On)?;
     }
     printer.rest();
     Ok(SUCCESS)

@@ -11,6 +11,7 @@ use super::super::args::Ps;
 use super::super::output::{self, Table};
 use super::super::settings::Settings;
 use crate::container::{Container, State};
+use crate::failure::Failure;
 use crate::{plan, time};
 
 /// Longest command that is shown, as Docker has it.
@@ -53,14 +54,30 @@ pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
     if !ps.services.is_empty() {
         plan::check_services(&settings.known()?, &ps.services)?;
     }
+    let wanted = states(ps)?;
     let shown = |container: &Container| {
         let identity = &container.identity;
         let alive = container.state.is_running() || matches!(container.state, State::Restarting { .. });
-        (ps.all || (alive && !identity.one_off))
+        let state = match wanted.is_empty() {
+            true => ps.all || alive,
+            false => wanted.contains(&container.state.word()),
+        };
+        state
+            && (ps.all || !identity.one_off)
             && (ps.services.is_empty() || ps.services.contains(&identity.service))
     };
     let containers: Vec<Container> = Container::list(&settings.project)?.into_iter().filter(shown).collect();
-    if ps.quiet {
+    let known = if ps.orphans { None } else { Some(settings.known()?) };
+    let ours = |container: &Container| {
+        known.as_ref().is_none_or(|known| known.services.contains_key(&container.identity.service))
+    };
+    let containers: Vec<Container> = containers.into_iter().filter(ours).collect();
+    if ps.names {
+        let mut names: Vec<&str> =
+            containers.iter().map(|container| container.identity.service.as_str()).collect();
+        names.dedup();
+        output::print(&names.iter().map(|name| format!("{name}\n")).collect::<String>());
+    } else if ps.quiet {
         output::print(
             &containers.iter().map(|container| format!("{}\n", container.identity.id)).collect::<String>(),
         );
@@ -69,12 +86,29 @@ pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
             output::print(&format!("{}\n", serde_json::to_string(&row(container, &settings.name))?));
         }
     } else {
-        output::print(&table(&containers, &settings.name).to_string());
+        output::print(&table(&containers, &settings.name, ps.no_trunc).to_string());
     }
     Ok(SUCCESS)
 }
 
-fn table(containers: &[Container], project: &str) -> Table {
+/// The states of `--status` and `--filter`.
+fn states(ps: &Ps) -> Result<Vec<&str>, Failure> {
+    let known = ["created", "running", "restarting", "paused", "exited"];
+    let mut wanted: Vec<&str> = ps.status.iter().map(String::as_str).collect();
+    if let Some(filter) = &ps.filter {
+        wanted.push(filter.strip_prefix("status=").ok_or_else(|| {
+            Failure::usage(format!("`{filter}` is no filter")).hint("--filter status=running")
+        })?);
+    }
+    // Docker has more words for states that do not exist here.
+    match wanted.iter().find(|state| !known.contains(state) && !["dead", "removing"].contains(state)) {
+        None => Ok(wanted),
+        Some(other) => Err(Failure::usage(format!("`{other}` is no state of a container"))
+            .hint(format!("the states are: {}", known.join(", ")))),
+    }
+}
+
+fn table(containers: &[Container], project: &str, whole: bool) -> Table {
     let mut table = Table::new(&["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
     let now = time::now();
     for container in containers {
@@ -82,8 +116,8 @@ fn table(containers: &[Container], project: &str) -> Table {
         let created =
             time::parse(row.created_at).map_or_else(String::new, |at| format!("{} ago", time::ago(at, now)));
         let short = match row.command.char_indices().nth(COMMAND) {
-            Some((end, _)) => format!("\"{}…\"", &row.command[..end - 1]),
-            None => format!("\"{}\"", row.command),
+            Some((end, _)) if !whole => format!("\"{}…\"", &row.command[..end - 1]),
+            _ => format!("\"{}\"", row.command),
         };
         table.row([
             row.name.to_owned(),

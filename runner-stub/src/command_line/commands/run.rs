@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{MountSource, NetworkMode, Project};
+use dpack_compose::project::{MountSource, NetworkMode, Project, Service};
 use dpack_payload::application::Image;
 use dpack_sandbox::foreground::{self, RunOptions};
 use dpack_sandbox::role::{Spawn, take_fd};
 use dpack_store::{IdMapKind, Silent, Store};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
 use super::super::args::Run;
 use super::super::client::{self, Namespace};
@@ -36,6 +37,8 @@ use crate::supervisor::{
 
 /// `argv[0]` of the role.
 pub(crate) const ROLE: &str = "dpack-run";
+/// Name of the service that stands for flags, which no service of a project has.
+const FLAGS: &str = "dpack-run-flags";
 /// Descriptor of the connection that keeps the supervisor from leaving.
 const SUPERVISOR: RawFd = 5;
 
@@ -55,24 +58,29 @@ struct Commission {
     id_map: String,
     build: String,
     tty: bool,
+    aliases: bool,
     remove: bool,
 }
 
 /// `run`
 pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     settings.executable.check_platform()?;
-    let mut desired = settings.desired()?;
+    let mut desired = settings.desired_with(flags(arguments))?;
+    let flags = desired.project.services.remove(FLAGS);
     note_layers(settings, &desired)?;
     plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
     let name = match &arguments.name {
         Some(name) => checked_name(settings, name)?,
         None => one_off_name(&settings.name, &arguments.service)?,
     };
-    change(&mut desired, arguments);
+    change(&mut desired, arguments, flags)?;
     let Some(service) = desired.project.services.get(&arguments.service) else { return Ok(SUCCESS) };
     let networked = matches!(&service.network, NetworkMode::Networks(networks) if !networks.is_empty());
     let needs_others = !arguments.no_deps && !service.depends_on.is_empty();
     let mut display = Display::new(Terminal::detect().redraw);
+    if arguments.remove_orphans {
+        client::request(settings, &Request::RemoveOrphans, &mut |event| display.show(event))?;
+    }
     if arguments.detach {
         let service = arguments.service.clone();
         let request = Request::RunDetached {
@@ -80,6 +88,8 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
             service,
             name: name.clone(),
             dependencies: !arguments.no_deps,
+            aliases: arguments.use_aliases,
+            remove: arguments.rm,
         };
         client::request(settings, &request, &mut |event| display.show(event))?;
         output::print(&format!("{name}\n"));
@@ -108,6 +118,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         id_map: namespace.kind(),
         build: settings.executable.build(),
         tty,
+        aliases: arguments.use_aliases,
         remove: arguments.rm,
         project: desired.project,
     };
@@ -158,9 +169,36 @@ fn checked_name(settings: &Settings, name: &str) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-/// The service as the command line wants it. Ports are not published, as in Docker Compose.
-fn change(desired: &mut Desired, arguments: &Run) {
-    let Some(service) = desired.project.services.get_mut(&arguments.service) else { return };
+/// `--volume` and `--publish` as a service of its own, so that they are read by whatever reads Compose files.
+fn flags(arguments: &Run) -> Option<Json> {
+    let literal = |texts: &[String]| texts.iter().map(|text| text.replace('$', "$$")).collect::<Vec<_>>();
+    (!arguments.volume.is_empty() || !arguments.publish.is_empty()).then(|| {
+        json!({"services": {FLAGS: {
+            "image": arguments.service,
+            "volumes": literal(&arguments.volume),
+            "ports": literal(&arguments.publish),
+        }}})
+    })
+}
+
+/// The service as the command line wants it. Its ports are published only on request, as in Docker Compose.
+fn change(desired: &mut Desired, arguments: &Run, flags: Option<Service>) -> Result<(), Failure> {
+    let Some(service) = desired.project.services.get_mut(&arguments.service) else { return Ok(()) };
+    if !arguments.service_ports {
+        service.ports.clear();
+    }
+    if let Some(flags) = flags {
+        service.volumes.retain(|mount| !flags.volumes.iter().any(|other| other.target == mount.target));
+        service.volumes.extend(flags.volumes);
+        service.ports.extend(flags.ports);
+    }
+    for label in &arguments.label {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(Failure::usage(format!("`{label}` is no label")).hint("--label KEY=VALUE"));
+        }
+        service.labels.insert(key.to_owned(), value.to_owned());
+    }
     if let Some(entrypoint) = &arguments.entrypoint {
         service.entrypoint = Some(entrypoint.split_whitespace().map(str::to_owned).collect());
         service.command = None;
@@ -175,7 +213,8 @@ fn change(desired: &mut Desired, arguments: &Run) {
     }
     service.user = arguments.user.clone().or(service.user.take());
     service.working_dir = arguments.workdir.clone().or(service.working_dir.take());
-    service.ports.clear();
+    service.container_name = None;
+    Ok(())
 }
 
 /// Role entry: inside the user namespace, one thread.
@@ -211,6 +250,9 @@ fn serve() -> Result<u8> {
         configuration: String::new(),
         id_map: &commission.id_map,
         tty: commission.tty,
+        aliases: commission.aliases,
+        // This process does, because it sees it exit.
+        remove: false,
     })?;
     let folder = project.container(&commission.name);
     let result = run_container(&commission, &identity, &folder);

@@ -6,44 +6,93 @@ use anyhow::Result;
 use dpack_compose::project::Project;
 
 use super::super::carry_out::{OnFailure, carry_out};
+use super::super::create::anonymous_volumes;
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
 use crate::failure::Failure;
 use crate::files;
-use crate::plan;
+use crate::plan::{self, Plan};
 use crate::project::Record;
 use crate::protocol::{Done, Item, Phase};
 
+/// What `down` is told.
+pub(crate) struct Down {
+    /// Services; all, with the networks, when empty.
+    pub(crate) services: Vec<String>,
+    /// The volumes too.
+    pub(crate) volumes: bool,
+    /// Containers of services that the project no longer has too.
+    pub(crate) orphans: bool,
+    /// Seconds between the stop signal and SIGKILL.
+    pub(crate) timeout: Option<u32>,
+}
+
 impl Supervisor {
     /// Stops and removes all containers, the networks and, on request, the volumes.
-    pub(crate) async fn down(
-        self: &Rc<Self>,
-        volumes: bool,
-        timeout: Option<u32>,
-        reporter: &Reporter,
-    ) -> Result<Done> {
-        let project = Record::load(&self.project)?.map(|record| record.desired.project).unwrap_or_default();
-        let plan = plan::down(&project, &self.existing());
-        let mut result = carry_out(&plan.steps, OnFailure::GoOn, |step| {
-            let (supervisor, reporter) = (Rc::clone(self), reporter.clone());
-            async move {
-                match supervisor.unit(&step.container) {
-                    Some(unit) => supervisor.stop_and_remove(&unit, timeout, &reporter).await,
-                    None => Ok(()),
-                }
-            }
-        })
-        .await;
-        if self.units.borrow().is_empty() {
+    pub(crate) async fn down(self: &Rc<Self>, down: &Down, reporter: &Reporter) -> Result<Done> {
+        let record = Record::load(&self.project)?;
+        // Without a record nobody can tell what is an orphan.
+        let orphans = down.orphans || record.is_none();
+        let project = record.map(|record| record.desired.project).unwrap_or_default();
+        let plan = plan::down(&project, &self.existing(), &down.services, orphans)?;
+        self.warn_orphans(&plan, reporter);
+        let mut result = self.remove_steps(&plan, down.timeout, down.volumes, reporter).await;
+        let whole = down.services.is_empty();
+        if whole && self.units.borrow().is_empty() {
             // Halves of containers, whose making was interrupted.
             result = result.and(dpack_store::remove_tree(&self.project.containers()).map_err(Into::into));
             self.remove_networks(&project, reporter).await;
-        }
-        if volumes && result.is_ok() {
-            result = self.remove_volumes(&project, reporter);
+            if down.volumes && result.is_ok() {
+                result = self.remove_volumes(&project, reporter);
+            }
         }
         self.collect_garbage().await;
         result.map(|()| self.done(&plan))
+    }
+
+    /// `rm`: containers that do not run, or all of them.
+    pub(crate) async fn remove_services(
+        self: &Rc<Self>,
+        services: &[String],
+        stop: bool,
+        volumes: bool,
+        reporter: &Reporter,
+    ) -> Result<Done> {
+        let plan = plan::remove(&self.known()?, &self.planned_as_running(), services, stop)?;
+        self.remove_steps(&plan, None, volumes, reporter).await?;
+        Ok(self.done(&plan))
+    }
+
+    /// Removes containers of services that the project no longer has.
+    pub(crate) async fn remove_orphans(self: &Rc<Self>, reporter: &Reporter) -> Result<Done> {
+        let project = self.known()?;
+        let existing = self.existing();
+        let orphans = existing.into_iter().filter(|e| !project.services.contains_key(&e.service));
+        let plan = plan::down(&Project::default(), &orphans.collect::<Vec<_>>(), &[], true)?;
+        self.remove_steps(&plan, None, false, reporter).await?;
+        Ok(self.done(&plan))
+    }
+
+    async fn remove_steps(
+        self: &Rc<Self>,
+        plan: &Plan,
+        timeout: Option<u32>,
+        volumes: bool,
+        reporter: &Reporter,
+    ) -> Result<()> {
+        carry_out(&plan.steps, OnFailure::GoOn, |step| {
+            let (supervisor, reporter) = (Rc::clone(self), reporter.clone());
+            async move {
+                let Some(unit) = supervisor.unit(&step.container) else { return Ok(()) };
+                supervisor.stop_and_remove(&unit, timeout, &reporter).await?;
+                let anonymous = anonymous_volumes(&supervisor.project, &step.container);
+                for volume in anonymous.iter().filter(|_| volumes) {
+                    dpack_store::remove_tree(volume)?;
+                }
+                Ok(())
+            }
+        })
+        .await
     }
 
     async fn remove_networks(&self, project: &Project, reporter: &Reporter) {

@@ -10,9 +10,22 @@ use super::super::create::{Making, create};
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
 use super::up::check_binds;
-use crate::plan::{self, Action, Plan, Step};
+use crate::plan::{self, Action, Plan, Step, UpOptions};
 use crate::project::Record;
 use crate::protocol::{Desired, Done};
+
+/// A container in the background, as `run` wants it.
+#[derive(Clone, Copy)]
+pub(crate) struct OneOff<'a> {
+    /// Its service, which is already changed as the command line says.
+    pub(crate) service: &'a str,
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// It answers to the names of its service.
+    pub(crate) aliases: bool,
+    /// It is removed when it exits.
+    pub(crate) remove: bool,
+}
 
 impl Supervisor {
     /// Starts what a one-off container needs.
@@ -32,7 +45,8 @@ impl Supervisor {
             .flat_map(|service| service.depends_on.keys().cloned())
             .collect();
         if dependencies && !needs.is_empty() {
-            let up = self.up(desired.clone(), &needs, None, reporter).await?;
+            let options = UpOptions { services: needs, ..UpOptions::default() };
+            let up = self.up(desired.clone(), &options, reporter).await?;
             // Not only those that the services before needed.
             self.ensure_network(&desired.project).await?;
             return Ok(up);
@@ -49,12 +63,10 @@ impl Supervisor {
     pub(crate) async fn run_detached(
         self: &Rc<Self>,
         desired: &Desired,
-        service: &str,
-        name: &str,
-        dependencies: bool,
+        one_off: &OneOff<'_>,
         reporter: &Reporter,
     ) -> Result<Done> {
-        self.prepare_one_off(desired, service, dependencies, reporter).await?;
+        let OneOff { service, name, aliases, remove } = *one_off;
         let definition = desired.project.services.get(service).context("a service is gone")?.clone();
         let image = self.executable.image(service, &definition.image)?.clone();
         let step = Step {
@@ -83,6 +95,8 @@ impl Supervisor {
                 configuration: String::new(),
                 id_map: &id_map,
                 tty: false,
+                aliases,
+                remove,
             })
         });
         created

@@ -15,7 +15,7 @@ use super::super::reporter::Reporter;
 use super::super::state::{Supervisor, Unit};
 use crate::container::{Container, configuration_hash};
 use crate::failure::{Context as _, Failure};
-use crate::plan::{self, Action, Plan, Step};
+use crate::plan::{self, Action, Plan, Step, UpOptions};
 use crate::project::Record;
 use crate::protocol::{Desired, Done, Item, Phase};
 
@@ -29,61 +29,94 @@ struct Up {
 }
 
 impl Supervisor {
-    /// Makes and starts services and what they depend on.
+    /// Makes and starts services and what they depend on: all are made before the first is started, as in Docker
+    /// Compose, so that a mistake in one leaves the others as they were.
     pub(crate) async fn up(
         self: &Rc<Self>,
         desired: Desired,
-        services: &[String],
-        timeout: Option<u32>,
+        options: &UpOptions,
         reporter: &Reporter,
     ) -> Result<Done> {
         let project = desired.project.clone();
         let images = self.images(&project)?;
         let configurations = self.configurations(&project, &images)?;
-        let plan = plan::up(&project, &configurations, &self.existing(), services)?;
+        let plan = plan::up(&project, &configurations, &self.existing(), options)?;
         check_binds(&project, &plan)?;
         self.warn_orphans(&plan, reporter);
         let record = Record::new(desired, self.executable.build(), self.executable.layers());
         self.write_record(record).await?;
         let layers = self.extract(&plan, &images, reporter).await?;
         self.make_networks_and_volumes(&project, &plan, reporter).await?;
-        let up = Rc::new(Up { project, configurations, images, layers, timeout });
-        self.publish_ports_of(&up.project, &plan).await?;
-        let started = carry_out(&plan.steps, OnFailure::Skip, |step| {
-            let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(&up), reporter.clone());
-            async move { supervisor.up_step(&up, &step, &reporter).await }
-        })
-        .await;
+        let up = Rc::new(Up { project, configurations, images, layers, timeout: options.timeout });
+        if !options.create_only {
+            self.publish_ports_of(&up.project, &plan).await?;
+        }
+        let mut result = self.make(&up, &plan, reporter).await;
+        if result.is_ok() && !options.create_only {
+            result = self.start_made(&plan, reporter).await;
+        }
         self.undo_ports(&plan).await;
-        started.map(|()| self.done(&plan))
+        result.map(|()| self.done(&plan))
     }
 
-    async fn up_step(self: &Rc<Self>, up: &Rc<Up>, step: &Step, reporter: &Reporter) -> Result<()> {
+    /// Removes what the plan removes, then makes what it makes.
+    async fn make(self: &Rc<Self>, up: &Rc<Up>, plan: &Plan, reporter: &Reporter) -> Result<()> {
+        let at_once = |wanted: fn(&Action) -> bool| -> Vec<Step> {
+            let steps = plan.steps.iter().filter(|step| wanted(&step.action)).cloned();
+            steps.map(|step| Step { after: Vec::new(), ..step }).collect()
+        };
+        carry_out(&at_once(|action| matches!(action, Action::Remove)), OnFailure::Skip, |step| {
+            let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(up), reporter.clone());
+            async move {
+                let Some(unit) = supervisor.unit(&step.container) else { return Ok(()) };
+                supervisor.stop_and_remove(&unit, up.timeout, &reporter).await
+            }
+        })
+        .await?;
+        let makes = |action: &Action| matches!(action, Action::Create | Action::Recreate);
+        carry_out(&at_once(makes), OnFailure::Skip, |step| {
+            let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(up), reporter.clone());
+            async move { supervisor.make_step(&up, &step, &reporter).await }
+        })
+        .await
+    }
+
+    async fn make_step(self: &Rc<Self>, up: &Rc<Up>, step: &Step, reporter: &Reporter) -> Result<()> {
         let name = &step.container;
-        let there = self.unit(name);
-        match (step.action, there) {
-            (Action::Keep, Some(unit)) => {
-                // It may be about to end: an earlier supervisor was killed while it stopped this container.
-                self.start(&unit).await?;
-                reporter.container(name, Phase::Running);
-                return Ok(());
-            }
-            (Action::Remove, Some(unit)) => return self.stop_and_remove(&unit, up.timeout, reporter).await,
-            (Action::Recreate, Some(unit)) => {
-                reporter.container(name, Phase::Recreate);
-                self.stop(&unit, up.timeout).await?;
-                self.remove(&unit).await?;
-                self.create_container(up, step).await?;
-                reporter.container(name, Phase::Recreated);
-            }
-            (Action::Start, Some(_)) => {}
-            _ => {
-                reporter.container(name, Phase::Creating);
-                self.create_container(up, step).await?;
-                reporter.container(name, Phase::Created);
-            }
+        let (begin, end) = match step.action {
+            Action::Recreate => (Phase::Recreate, Phase::Recreated),
+            _ => (Phase::Creating, Phase::Created),
+        };
+        reporter.container(name, begin);
+        if let Some(unit) = self.unit(name) {
+            self.stop(&unit, up.timeout).await?;
+            self.remove(&unit).await?;
         }
+        self.create_container(up, step).await?;
+        reporter.container(name, end);
+        Ok(())
+    }
+
+    /// Starts what the plan makes, starts or keeps, each after what it depends on.
+    async fn start_made(self: &Rc<Self>, plan: &Plan, reporter: &Reporter) -> Result<()> {
+        let steps: Vec<Step> =
+            plan.steps.iter().filter(|step| step.action != Action::Remove).cloned().collect();
+        carry_out(&steps, OnFailure::Skip, |step| {
+            let (supervisor, reporter) = (Rc::clone(self), reporter.clone());
+            async move { supervisor.start_step(&step, &reporter).await }
+        })
+        .await
+    }
+
+    async fn start_step(self: &Rc<Self>, step: &Step, reporter: &Reporter) -> Result<()> {
+        let name = &step.container;
         let unit = self.unit(name).with_context(|| format!("container {name} is gone"))?;
+        if step.action == Action::Keep {
+            // It may be about to end: an earlier supervisor was killed while it stopped this container.
+            self.start(&unit).await?;
+            reporter.container(name, Phase::Running);
+            return Ok(());
+        }
         reporter.container(name, Phase::Starting);
         self.start(&unit).await?;
         reporter.container(name, Phase::Started);
@@ -110,6 +143,8 @@ impl Supervisor {
                 configuration,
                 id_map: &id_map,
                 tty: false,
+                aliases: false,
+                remove: false,
             })
         });
         created
@@ -150,10 +185,10 @@ impl Supervisor {
             .collect()
     }
 
-    fn warn_orphans(&self, plan: &Plan, reporter: &Reporter) {
+    pub(crate) fn warn_orphans(&self, plan: &Plan, reporter: &Reporter) {
         if !plan.orphans.is_empty() {
             reporter.warn(format!(
-                "containers of services that the project no longer has: {}; `down` removes them",
+                "containers of services that the project no longer has: {}; `--remove-orphans` removes them",
                 plan.orphans.join(", ")
             ));
         }
