@@ -15,6 +15,7 @@ use dpack_sandbox::record;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::health::{self, Check, Health};
 use crate::paths::ProjectPaths;
 use crate::time::{self, Nanoseconds};
 
@@ -60,6 +61,9 @@ pub(crate) struct Identity {
     /// `port/protocol` that the image says it listens on.
     #[serde(default)]
     pub(crate) exposed: Vec<String>,
+    /// How to find out whether it is well, the image's included.
+    #[serde(default)]
+    pub(crate) healthcheck: Option<Check>,
     /// Signal that asks it to stop, the image's included.
     pub(crate) stop_signal: String,
     /// The service as it was then.
@@ -163,10 +167,18 @@ impl State {
     }
 
     /// The `STATUS` column.
-    pub(crate) fn status(self, now: Nanoseconds) -> String {
+    pub(crate) fn status(self, health: Option<health::Status>, now: Nanoseconds) -> String {
         match self {
             State::Created => "Created".to_owned(),
-            State::Running { since, .. } => format!("Up {}", time::ago(since, now)),
+            State::Running { since, .. } => {
+                let well = match health {
+                    None => "",
+                    Some(health::Status::Starting) => " (health: starting)",
+                    Some(health::Status::Healthy) => " (healthy)",
+                    Some(health::Status::Unhealthy) => " (unhealthy)",
+                };
+                format!("Up {}{well}", time::ago(since, now))
+            }
             State::Restarting { code, at } => format!("Restarting ({code}) {} ago", time::ago(at, now)),
             State::Exited { code, at: 0 } => format!("Exited ({code})"),
             State::Exited { code, at } => format!("Exited ({code}) {} ago", time::ago(at, now)),
@@ -188,6 +200,8 @@ pub(crate) struct Container {
     pub(crate) supervision: Supervision,
     /// What it does.
     pub(crate) state: State,
+    /// What its checks have told, while it ran last.
+    pub(crate) health: Option<Health>,
 }
 
 impl Container {
@@ -197,7 +211,11 @@ impl Container {
             return Ok(None);
         };
         let supervision = Supervision::load(folder)?;
-        Ok(Some(Self { state: state(folder, &supervision)?, identity, supervision }))
+        let health = match identity.healthcheck {
+            Some(_) => Health::load(folder)?,
+            None => None,
+        };
+        Ok(Some(Self { state: state(folder, &supervision)?, identity, supervision, health }))
     }
 
     /// Every container of a project, by service and number, one-off containers last.
@@ -322,7 +340,10 @@ mod tests {
             (State::Exited { code: 255, at: 0 }, "Exited (255)"),
             (State::Restarting { code: 1, at: 4 * second }, "Restarting (1) 1 second ago"),
         ] {
-            assert_eq!(state.status(5 * second), text);
+            assert_eq!(state.status(None, 5 * second), text);
         }
+        let healthy =
+            State::Running { pid: 1, shim: 2, since: 0 }.status(Some(health::Status::Healthy), second);
+        assert_eq!(healthy, "Up 1 second (healthy)");
     }
 }

@@ -18,6 +18,7 @@ mod container;
 mod events;
 mod failure;
 mod files;
+mod health;
 mod logs;
 mod paths;
 mod payload;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dpack_compose::project::{Project, Service};
+use dpack_compose::project::{Condition, Dependency, Project, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::container;
@@ -54,6 +54,8 @@ pub(crate) enum Action {
     Start,
     /// It runs with its configuration: nothing to do.
     Keep,
+    /// Something it depends on is made anew, and its `depends_on` says `restart`: stop it, start it after that.
+    Restart,
     /// Stop it.
     Stop,
     /// Stop it if it runs, remove it.
@@ -73,6 +75,19 @@ pub(crate) struct Step {
     pub(crate) action: Action,
     /// Containers whose steps come first.
     pub(crate) after: Vec<String>,
+    /// What services must have reached before this container is started.
+    pub(crate) needs: Vec<Need>,
+}
+
+/// What a service must have reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// The service.
+    pub(crate) service: String,
+    /// What all of its containers must have reached.
+    pub(crate) condition: Condition,
+    /// Whether a container that does not reach it is an error.
+    pub(crate) required: bool,
 }
 
 /// Steps in an order in which they could be carried out one by one.
@@ -90,6 +105,9 @@ impl fmt::Display for Plan {
             write!(f, "{} {}", format!("{:?}", step.action).to_lowercase(), step.container)?;
             if !step.after.is_empty() {
                 write!(f, " after {}", step.after.join(", "))?;
+            }
+            for need in step.needs.iter().filter(|need| need.condition != Condition::Started) {
+                write!(f, " when {} is {}", need.service, format!("{:?}", need.condition).to_lowercase())?;
             }
             writeln!(f)?;
         }
@@ -112,6 +130,10 @@ pub(crate) struct UpOptions {
     pub(crate) remove_orphans: bool,
     /// Make containers and start none.
     pub(crate) create_only: bool,
+    /// Come back only when everything runs and is well.
+    pub(crate) wait: bool,
+    /// Seconds after which that is an error.
+    pub(crate) wait_timeout: Option<u32>,
 }
 
 /// Which containers that are there are made anew.
@@ -169,12 +191,12 @@ pub(crate) fn up(
             Recreate::Selected if named => true,
             Recreate::Selected | Recreate::Changed => configurations.get(name) != Some(&found.configuration),
         };
-        let after: Vec<String> = service
-            .depends_on
-            .keys()
-            .filter(|dependency| selected.contains(dependency.as_str()))
-            .flat_map(|dependency| replica_names(project, dependency))
-            .collect();
+        let dependencies =
+            || service.depends_on.iter().filter(|(other, _)| selected.contains(other.as_str()));
+        let restarts = dependencies().any(|(other, dependency)| {
+            let recreated = |step: &Step| step.service == *other && step.action == Action::Recreate;
+            dependency.restart && plan.steps.iter().any(recreated)
+        });
         for number in 1..=replicas(service) {
             let container = container::name(project, name, number);
             let mut found = of_service(existing, name).into_iter().find(|e| e.number == number);
@@ -185,10 +207,12 @@ pub(crate) fn up(
             let action = match found {
                 None => Action::Create,
                 Some(found) if anew(found) => Action::Recreate,
+                Some(found) if found.running && restarts => Action::Restart,
                 Some(found) if found.running => Action::Keep,
                 Some(_) => Action::Start,
             };
-            plan.steps.push(Step { container, service: name.clone(), number, action, after: after.clone() });
+            let bare = Step::new(container, name, number, action);
+            plan.steps.push(bare.with(dependencies(), |other| replica_names(project, other)));
         }
         let surplus = of_service(existing, name).into_iter().filter(|e| e.number > replicas(service));
         plan.steps.extend(surplus.map(|e| step(e, Action::Remove, Vec::new())));
@@ -212,9 +236,11 @@ pub(crate) fn start(project: &Project, existing: &[Existing], selected: &[String
             return Err(Failure::usage(format!("service `{name}` has no container to start"))
                 .hint("create it with: up"));
         }
-        let after = dependencies_among(project, name, existing);
+        let dependencies = project.services.get(name).into_iter().flat_map(|service| &service.depends_on);
         for e in containers {
-            plan.steps.push(step(e, if e.running { Action::Keep } else { Action::Start }, after.clone()));
+            let bare = step(e, if e.running { Action::Keep } else { Action::Start }, Vec::new());
+            let names = |other: &str| of_service(existing, other).iter().map(|e| e.name.clone()).collect();
+            plan.steps.push(bare.with(dependencies.clone(), names));
         }
     }
     Ok(plan)
@@ -290,17 +316,33 @@ fn backwards(project: &Project, existing: &[Existing], selected: &[String], acti
 
 fn step(existing: &Existing, action: Action, after: Vec<String>) -> Step {
     let Existing { name, service, number, .. } = existing;
-    Step { container: name.clone(), service: service.clone(), number: *number, action, after }
+    Step { after, ..Step::new(name.clone(), service, *number, action) }
+}
+
+impl Step {
+    /// A step that waits for nothing.
+    pub(crate) fn new(container: String, service: &str, number: u32, action: Action) -> Self {
+        let (after, needs) = Default::default();
+        Self { container, service: service.to_owned(), number, action, after, needs }
+    }
+
+    /// The step after those of the containers of all dependencies.
+    fn with<'a>(
+        mut self,
+        dependencies: impl Iterator<Item = (&'a String, &'a Dependency)>,
+        containers: impl Fn(&str) -> Vec<String>,
+    ) -> Self {
+        for (service, dependency) in dependencies {
+            self.after.extend(containers(service));
+            let (condition, required) = (dependency.condition, dependency.required);
+            self.needs.push(Need { service: service.clone(), condition, required });
+        }
+        self
+    }
 }
 
 fn of_service<'a>(existing: &'a [Existing], service: &str) -> Vec<&'a Existing> {
     existing.iter().filter(|e| !e.one_off && e.service == service).collect()
-}
-
-fn dependencies_among(project: &Project, service: &str, existing: &[Existing]) -> Vec<String> {
-    let dependencies =
-        project.services.get(service).into_iter().flat_map(|service| service.depends_on.keys());
-    dependencies.flat_map(|name| of_service(existing, name)).map(|e| e.name.clone()).collect()
 }
 
 fn replica_names(project: &Project, service: &str) -> Vec<String> {
@@ -334,7 +376,9 @@ pub(crate) fn with_dependencies(project: &Project, selected: &[String]) -> Resul
     let mut open: Vec<&String> = selected.iter().collect();
     while let Some(name) = open.pop() {
         if found.insert(name.clone()) {
-            open.extend(project.services.get(name).into_iter().flat_map(|service| service.depends_on.keys()));
+            let needs = project.services.get(name).into_iter().flat_map(|service| service.depends_on.keys());
+            // One that is not required may belong to a profile that is not active.
+            open.extend(needs.filter(|name| project.services.contains_key(*name)));
         }
     }
     Ok(found)

@@ -200,6 +200,9 @@ pub(crate) enum Phase {
     Recreated,
     Starting,
     Started,
+    Waiting,
+    Healthy,
+    Exited,
     Running,
     Restarting,
     Stopping,
@@ -213,8 +216,11 @@ pub(crate) enum Phase {
 impl Phase {
     /// Nothing more is to come for this thing from the same step.
     pub(crate) const fn is_final(self) -> bool {
-        use Phase::{Created, Killed, Recreated, Removed, Running, Started, Stopped};
-        matches!(self, Created | Recreated | Started | Running | Stopped | Killed | Removed)
+        use Phase::{Created, Exited, Healthy, Killed, Recreated, Removed, Running, Started, Stopped};
+        matches!(
+            self,
+            Created | Recreated | Started | Healthy | Exited | Running | Stopped | Killed | Removed
+        )
     }
 }
 

@@ -16,7 +16,9 @@
 mod adopt;
 mod attach;
 mod carry_out;
+mod conditions;
 mod create;
+mod health;
 mod lifecycle;
 mod network;
 mod operations;

@@ -8,8 +8,9 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
@@ -73,30 +74,64 @@ struct Request {
     /// PID 1 as the caller sees it.
     init: i32,
     stdin: bool,
+    /// It ends when the process that joined does.
+    bound: bool,
+    /// Milliseconds after which it is killed.
+    limit_ms: Option<u64>,
+}
+
+/// A request on its way, and the process whose container it is for.
+struct Prepared {
+    request: File,
+    init: Child,
+}
+
+impl Prepared {
+    fn new(options: &ExecOptions<'_>, bound: bool, limit: Option<Duration>) -> Result<Self, Error> {
+        let not_running = || Error::NotRunning { container_dir: options.container_dir.to_owned() };
+        let init = signal::live_init(options.container_dir)?.ok_or_else(not_running)?;
+        let bundle = Bundle::load(options.container_dir)?;
+        let request = Request {
+            namespaces: namespaces(&bundle).bits(),
+            limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
+            init: init.pid,
+            stdin: options.stdin,
+            bound,
+            limit_ms: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            process: process(&bundle.spec.process, options)?,
+        };
+        let failed = |source| Error::System { step: "pass the command on", source };
+        let request =
+            memory_file(&serde_json::to_vec(&request).map_err(|e| failed(e.into()))?).map_err(failed)?;
+        Ok(Self { request, init })
+    }
+
+    fn role(&self) -> Spawn<'_> {
+        Spawn::new(ROLE)
+            .clear_env()
+            .join_user_namespace(self.init.pid)
+            .fd(REQUEST, self.request.as_fd())
+            .fd(INIT, self.init.pidfd.as_fd())
+    }
 }
 
 /// Becomes the process that joins the container, so its exit status is the caller's: the command's, 128 + signal, 126
 /// (cannot be executed) or 127 (not found). Returns only on failure.
 pub fn run(options: &ExecOptions<'_>) -> Result<Infallible, Error> {
-    let not_running = || Error::NotRunning { container_dir: options.container_dir.to_owned() };
-    let init = signal::live_init(options.container_dir)?.ok_or_else(not_running)?;
-    let bundle = Bundle::load(options.container_dir)?;
-    let request = Request {
-        namespaces: namespaces(&bundle).bits(),
-        limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
-        init: init.pid,
-        stdin: options.stdin,
-        process: process(&bundle.spec.process, options)?,
-    };
-    let failed = |source| Error::System { step: "pass the command on", source };
-    let request =
-        memory_file(&serde_json::to_vec(&request).map_err(|e| failed(e.into()))?).map_err(failed)?;
-    Err(Spawn::new(ROLE)
-        .clear_env()
-        .join_user_namespace(init.pid)
-        .fd(REQUEST, request.as_fd())
-        .fd(INIT, init.pidfd.as_fd())
-        .replace())
+    Err(Prepared::new(options, false, None)?.role().replace())
+}
+
+/// Exit status of a command that [`spawn`] killed because it took too long.
+pub const TIMED_OUT: i32 = 124;
+
+/// Like [`run`], as a child of the caller, who is inside the user namespace and may have threads: no input, no terminal,
+/// what it writes goes to `output`. It ends when that child does, and after `limit`, with [`TIMED_OUT`].
+pub fn spawn(
+    options: &ExecOptions<'_>,
+    output: BorrowedFd<'_>,
+    limit: Option<Duration>,
+) -> Result<Child, Error> {
+    Prepared::new(options, true, limit)?.role().detached(output).spawn()
 }
 
 /// Reads a small regular file of a running container (its `/etc/passwd`), never following a link out of it.
@@ -228,7 +263,7 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     let failed = |source| Error::System { step: "fork the command", source };
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop((channel, master));
-        let conditions = Conditions { mapped, init: false, parent: None };
+        let conditions = Conditions { mapped, init: false, parent: request.bound.then_some(&theirs) };
         let error = process::execute(&request.process, streams, &conditions);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
@@ -238,6 +273,13 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     if let Some((Message::Failed(failure), _)) = channel.receive()? {
         let _ = child.wait();
         return Err(Error::Remote(failure));
+    }
+    if let Some(limit) = request.limit_ms
+        && !child.ends_within(Duration::from_millis(limit)).map_err(failed)?
+    {
+        let _ = sys::signal_process(&child.pidfd, nix::libc::SIGKILL);
+        let _ = child.wait();
+        return Ok(TIMED_OUT);
     }
     let raw_mode = master.as_ref().map(|_| RawMode::enter());
     let ended = foreground.attend(&child, master);

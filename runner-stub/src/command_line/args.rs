@@ -124,6 +124,12 @@ pub(crate) struct Up {
     /// Make containers and start none
     #[arg(long)]
     pub(crate) no_start: bool,
+    /// Run in the background; come back when every service runs and is healthy
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Longest time to wait for that
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait_timeout: Option<u32>,
     /// Seconds between the stop signal and SIGKILL, when stopping or replacing a container
     #[arg(short, long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u32>,

@@ -72,7 +72,7 @@ mod tests {
 
     fn step(name: &str, after: &[&str]) -> Step {
         let after = after.iter().map(|name| (*name).to_owned()).collect();
-        Step { container: name.into(), service: name.into(), number: 1, action: Action::Start, after }
+        Step { after, ..Step::new(name.into(), name, 1, Action::Start) }
     }
 
     /// Carries out steps that take 20 ms each; what began and ended, in order.

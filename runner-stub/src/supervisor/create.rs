@@ -23,6 +23,7 @@ use super::network::{Network, ports};
 use crate::container::{Identity, random_id};
 use crate::failure::{Context as _, Failure};
 use crate::files::Lasts;
+use crate::health::Check;
 use crate::paths::ProjectPaths;
 use crate::{events, files, time};
 
@@ -110,6 +111,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         command: spec.process.args.clone(),
         hostname: spec.hostname.clone().unwrap_or_default(),
         exposed: image.exposed_ports.clone(),
+        healthcheck: Check::of(making.service.healthcheck.as_ref(), image.healthcheck.as_ref()),
         stop_signal: making
             .service
             .stop_signal

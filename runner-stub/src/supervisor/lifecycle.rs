@@ -16,6 +16,7 @@ use super::restart::{self, Again, Exited};
 use super::state::{Supervisor, Unit};
 use crate::container::{self, State, Supervision};
 use crate::failure::Failure;
+use crate::health::Health;
 use crate::protocol::Phase;
 use crate::{events, files, time};
 
@@ -46,7 +47,9 @@ impl Supervisor {
         events::append(&self.project, &unit.identity, "start", &[]);
         unit.running.set(true);
         unit.changed.notify_waiters();
+        unit.set_health(unit.identity.healthcheck.as_ref().map(|_| Health::starting()))?;
         unit.supervise(|supervision| supervision.ports = started.ports)?;
+        self.watch_health(unit);
         self.watch(unit, started.shim);
         Ok(())
     }
@@ -54,7 +57,10 @@ impl Supervisor {
     /// Watches a shim that an earlier supervisor started.
     pub(crate) fn watch_adopted(self: &Rc<Self>, unit: &Rc<Unit>, shim: i32) {
         match pidfd::open(shim) {
-            Ok(pidfd) => self.watch(unit, pidfd),
+            Ok(pidfd) => {
+                self.watch_health(unit);
+                self.watch(unit, pidfd);
+            }
             // It exited this moment.
             Err(_) => {
                 let (supervisor, unit) = (Rc::clone(self), Rc::clone(unit));

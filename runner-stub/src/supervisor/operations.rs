@@ -38,6 +38,9 @@ impl Supervisor {
                 return Ok(done);
             }
         }
+        if matches!(request, Request::Stop { .. } | Request::Down { .. }) {
+            self.overruled.notify_waiters();
+        }
         let _operation = self.operation.lock().await;
         match request {
             Request::Up { desired, options } => self.up(*desired, &options, reporter).await,
@@ -123,6 +126,7 @@ impl Supervisor {
                     .with_context(|| format!("container {} is gone", step.container))?;
                 let begins = step.action == Action::Start;
                 if begins {
+                    supervisor.await_needs(&step.needs, &reporter).await?;
                     reporter.container(&step.container, Phase::Starting);
                 }
                 supervisor.start(&unit).await?;

@@ -14,6 +14,15 @@ pub(crate) fn open(pid: i32) -> Result<OwnedFd> {
 
 /// Waits until the process has ended, and reaps it if it was our child.
 pub(crate) async fn ended(pidfd: OwnedFd) -> Result<()> {
+    reaped(pidfd).await.map(drop)
+}
+
+/// Waits until our child has ended, and reaps it: its exit status, or 128 + signal.
+pub(crate) async fn status(pidfd: OwnedFd) -> Result<i32> {
+    reaped(pidfd).await?.context("a process that ended was not our child")
+}
+
+async fn reaped(pidfd: OwnedFd) -> Result<Option<i32>> {
     #[expect(
         deprecated,
         reason = "sound for an owned descriptor that nobody else closes; its successor is unsafe"
@@ -22,6 +31,7 @@ pub(crate) async fn ended(pidfd: OwnedFd) -> Result<()> {
     pidfd.readable().await.context("failed to watch a process")?.retain_ready();
     let child = WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd.get_ref()));
     // Not a child of ours when an earlier supervisor started it.
-    let _ = waitid(child, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    Ok(())
+    let status = waitid(child, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten();
+    Ok(status
+        .map(|status| status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))))
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::Commission;
 use super::network::Network;
 use crate::container::{Container, Identity, Supervision};
+use crate::health::Health;
 use crate::paths::{Paths, ProjectPaths};
 use crate::payload::Executable;
 use crate::plan::Existing;
@@ -39,6 +40,8 @@ pub(crate) struct Supervisor {
     pub(crate) operation: tokio::sync::Mutex<()>,
     /// Connections that are open.
     pub(crate) connections: Cell<usize>,
+    /// Somebody wants to stop what others wait for.
+    pub(crate) overruled: Notify,
     /// It was superseded: leave whatever runs.
     pub(crate) leaving: Cell<bool>,
     /// A connection closed, a container exited.
@@ -52,6 +55,7 @@ pub(crate) struct Unit {
     /// Its folder.
     pub(crate) folder: PathBuf,
     supervision: RefCell<Supervision>,
+    health: RefCell<Option<Health>>,
     /// Its shim lives.
     pub(crate) running: Cell<bool>,
     /// Held while it is being started or stopped.
@@ -76,6 +80,7 @@ impl Supervisor {
             units: RefCell::default(),
             operation: tokio::sync::Mutex::default(),
             connections: Cell::default(),
+            overruled: Notify::new(),
             leaving: Cell::default(),
             quieter: Notify::new(),
         }
@@ -127,6 +132,7 @@ impl Unit {
             identity: container.identity,
             folder,
             supervision: RefCell::new(container.supervision),
+            health: RefCell::new(container.health),
             busy: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         }
@@ -147,6 +153,19 @@ impl Unit {
             self.changed.notify_waiters();
         }
         Ok(())
+    }
+
+    /// What its checks have told; none without a check or before the first start.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.health.borrow().clone()
+    }
+
+    /// Changes that, on disk too.
+    pub(crate) fn set_health(&self, health: Option<Health>) -> Result<()> {
+        let stored = health.as_ref().map_or(Ok(()), |health| health.store(&self.folder));
+        *self.health.borrow_mut() = health;
+        self.changed.notify_waiters();
+        stored
     }
 
     /// Waits until it does not run.

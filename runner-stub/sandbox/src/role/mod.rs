@@ -194,6 +194,27 @@ impl Child {
     }
 }
 
+impl Child {
+    /// Waits for the end, at most for `limit`; whether it came. Does not reap.
+    pub(crate) fn ends_within(&self, limit: std::time::Duration) -> io::Result<bool> {
+        let deadline = std::time::Instant::now() + limit.min(std::time::Duration::from_secs(86_400 * 365));
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let timeout = rustix::event::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
 /// A descriptor given by [`Spawn::fd`]. Ask once, at the start of a role; none when it was not given.
 pub fn take_fd(number: RawFd) -> Option<OwnedFd> {
     (number > 2).then(|| sys::inherited(number)).flatten()

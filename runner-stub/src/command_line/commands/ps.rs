@@ -31,6 +31,7 @@ struct Row<'a> {
     created_at: &'a str,
     state: &'a str,
     status: String,
+    health: &'static str,
     exit_code: i32,
     networks: String,
     ports: String,
@@ -144,6 +145,7 @@ fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
         NetworkMode::Container(name) => format!("container:{name}"),
     };
     let running = container.state.is_running();
+    let health = container.health.as_ref().filter(|_| running).map(|health| health.status);
     let published: &[Port] = if running { &container.supervision.ports } else { &[] };
     Row {
         id: &identity.id,
@@ -154,7 +156,8 @@ fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
         image: &identity.image,
         created_at: &identity.created,
         state: container.state.word(),
-        status: container.state.status(time::now()),
+        status: container.state.status(health, time::now()),
+        health: health.map_or("", crate::health::Status::word),
         exit_code: match container.state {
             State::Exited { code, .. } | State::Restarting { code, .. } => code,
             State::Created | State::Running { .. } => 0,

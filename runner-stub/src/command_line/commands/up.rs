@@ -32,10 +32,12 @@ pub(crate) fn run(settings: &Settings, up: &Up) -> Result<u8> {
         timeout: up.timeout,
         no_dependencies: up.no_deps,
         create_only: up.no_start,
+        wait: up.wait,
+        wait_timeout: up.wait_timeout,
         ..options(&up.making, &up.services, up.always_recreate_deps)
     };
     let request = Request::Up { desired: Box::new(desired), options };
-    if up.detach || up.no_start {
+    if up.detach || up.wait || up.no_start {
         let mut display = Display::new(terminal.redraw);
         client::request(settings, &request, &mut |event| display.show(event))?;
         return Ok(SUCCESS);

@@ -69,13 +69,7 @@ impl Supervisor {
         let OneOff { service, name, aliases, remove } = *one_off;
         let definition = desired.project.services.get(service).context("a service is gone")?.clone();
         let image = self.executable.image(service, &definition.image)?.clone();
-        let step = Step {
-            container: name.to_owned(),
-            service: service.to_owned(),
-            number: 1,
-            action: Action::Create,
-            after: Vec::new(),
-        };
+        let step = Step::new(name.to_owned(), service, 1, Action::Create);
         let plan = Plan { steps: vec![step], orphans: Vec::new() };
         check_binds(&desired.project, &plan)?;
         let images = BTreeMap::from([(service.to_owned(), image.clone())]);

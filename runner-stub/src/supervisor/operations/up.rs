@@ -55,6 +55,9 @@ impl Supervisor {
         if result.is_ok() && !options.create_only {
             result = self.start_made(&plan, reporter).await;
         }
+        if result.is_ok() && options.wait {
+            result = self.await_all(&up.project, &plan, options, reporter).await;
+        }
         self.undo_ports(&plan).await;
         result.map(|()| self.done(&plan))
     }
@@ -70,6 +73,18 @@ impl Supervisor {
             async move {
                 let Some(unit) = supervisor.unit(&step.container) else { return Ok(()) };
                 supervisor.stop_and_remove(&unit, up.timeout, &reporter).await
+            }
+        })
+        .await?;
+        // They are started again in their turn.
+        carry_out(&at_once(|action| matches!(action, Action::Restart)), OnFailure::Skip, |step| {
+            let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(up), reporter.clone());
+            async move {
+                let Some(unit) = supervisor.unit(&step.container) else { return Ok(()) };
+                reporter.container(&step.container, Phase::Stopping);
+                supervisor.stop(&unit, up.timeout).await?;
+                reporter.container(&step.container, Phase::Stopped);
+                Ok(())
             }
         })
         .await?;
@@ -117,6 +132,7 @@ impl Supervisor {
             reporter.container(name, Phase::Running);
             return Ok(());
         }
+        self.await_needs(&step.needs, reporter).await?;
         reporter.container(name, Phase::Starting);
         self.start(&unit).await?;
         reporter.container(name, Phase::Started);
