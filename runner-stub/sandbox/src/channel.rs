@@ -24,6 +24,10 @@ pub(crate) enum Message {
     Start,
     /// The command is being executed.
     Started,
+    /// To the keeper of IDs: the container's root directory.
+    Root,
+    /// To the keeper of IDs: where the questions come.
+    Listener,
     /// It did not work out.
     Failed(Failure),
 }

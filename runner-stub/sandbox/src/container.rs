@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Group, Place, Resources};
 use crate::channel::{Channel, Message};
 use crate::idmap::Mapped;
+use crate::ids::Link;
 use crate::process::{self, Conditions, Streams};
 use crate::role::Child;
 use crate::spec::Bundle;
-use crate::{Error, Failure, namespaces, rootfs, sys, terminal};
+use crate::{Error, Failure, ids, namespaces, rootfs, sys, terminal};
 
 /// A container whose PID 1 waits in front of `execve`. Dropping it kills it.
 #[derive(Debug)]
@@ -63,16 +64,24 @@ pub(crate) fn create(bundle: &Bundle, streams: Streams, home: Option<&Home>) -> 
     let resources = bundle.spec.linux.resources.as_ref().unwrap_or(&nothing);
     let name = home.map(|home| home.name.as_str()).unwrap_or_default();
     let group = Group::create(home.map(|home| &home.place), name, resources)?.map(Owned);
+    let keeper = match &bundle.storage {
+        _ if !mapped.single || !ids::are_shown() => None,
+        storage => {
+            let birth = storage.as_ref().and_then(|storage| ids::birth(&storage.upper));
+            Some(ids::keeper(&ids::Setting { user: bundle.spec.process.user.clone(), birth })?)
+        }
+    };
     namespaces::before_fork(&bundle.spec)?;
     let (channel, theirs) = Channel::pair()?;
     let failed = |source| Error::System { step: "fork the container's first process", source };
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop(channel);
-        let error = init(bundle, streams, mapped, &theirs, group.as_ref().map(|owned| &owned.0));
+        let group = group.as_ref().map(|owned| &owned.0);
+        let error = init(bundle, streams, mapped, keeper.as_ref(), &theirs, group);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
     };
-    drop((theirs, streams));
+    drop((theirs, streams, keeper));
     let init = Child::of(pid).map_err(failed)?;
     let mut waiting = Waiting { init, terminal: None, group, channel, started: false };
     let (_, terminal) = waiting.channel.expect("the container's first process")?;
@@ -116,6 +125,7 @@ fn init(
     bundle: &Bundle,
     streams: Streams,
     mapped: Mapped,
+    keeper: Option<&Link>,
     channel: &Channel,
     group: Option<&Group>,
 ) -> Error {
@@ -146,6 +156,6 @@ fn init(
         // Nobody wants it started any more.
         _ => sys::exit_now(125),
     }
-    let conditions = Conditions { mapped, init: bundle.has_init(), parent: Some(channel) };
+    let conditions = Conditions { mapped, keeper, init: bundle.has_init(), parent: Some(channel) };
     process::execute(&bundle.spec.process, streams, &conditions)
 }

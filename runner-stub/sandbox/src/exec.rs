@@ -24,7 +24,7 @@ use crate::role::{Child, Spawn, take_fd};
 use crate::spec::{Bundle, NamespaceKind, Process};
 use crate::terminal::{self, RawMode};
 use crate::wait::Foreground;
-use crate::{Error, Failure, signal, sys};
+use crate::{Error, Failure, ids, signal, sys};
 
 /// `argv[0]` of the process that joins.
 pub const ROLE: &str = "dpack-exec";
@@ -74,6 +74,8 @@ struct Request {
     /// PID 1 as the caller sees it.
     init: i32,
     stdin: bool,
+    /// When the container's upper directory was made.
+    birth: Option<ids::Birth>,
     /// It ends when the process that joined does.
     bound: bool,
     /// Milliseconds after which it is killed.
@@ -98,6 +100,7 @@ impl Prepared {
             stdin: options.stdin,
             bound,
             limit_ms: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            birth: bundle.storage.as_ref().and_then(|storage| ids::birth(&storage.upper)),
             process: process(&bundle.spec.process, options)?,
         };
         let failed = |source| Error::System { step: "pass the command on", source };
@@ -242,6 +245,11 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
         streams.input = Some(File::open("/dev/null").map_err(failed)?.into());
     }
 
+    let user = request.process.user.clone();
+    let keeper = match mapped.single && ids::are_shown() {
+        true => Some(ids::keeper(&ids::Setting { user, birth: request.birth })?),
+        false => None,
+    };
     let foreground = Foreground::new()?;
     match Group::of_process(request.init).map(|group| group.enter_from_outside()) {
         Some(Err(error)) if request.limited => return Err(error),
@@ -263,12 +271,17 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     let failed = |source| Error::System { step: "fork the command", source };
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop((channel, master));
-        let conditions = Conditions { mapped, init: false, parent: request.bound.then_some(&theirs) };
+        let conditions = Conditions {
+            mapped,
+            keeper: keeper.as_ref(),
+            init: false,
+            parent: request.bound.then_some(&theirs),
+        };
         let error = process::execute(&request.process, streams, &conditions);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
     };
-    drop((theirs, streams));
+    drop((theirs, streams, keeper));
     let child = Child::of(pid).map_err(failed)?;
     if let Some((Message::Failed(failure), _)) = channel.receive()? {
         let _ = child.wait();

@@ -21,6 +21,7 @@ mod error;
 pub mod exec;
 pub mod foreground;
 pub mod idmap;
+pub mod ids;
 mod log;
 mod namespaces;
 mod process;

@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use nix::libc;
 use nix::unistd::ForkResult;
 
+pub(crate) mod notify;
+
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -188,8 +188,7 @@ fn owners_can_be_changed_even_where_only_one_exists() {
     for map in MAPS {
         let script = "touch /x && chown 33:33 /x && stat -c '%u %g' /x && id -u";
         let container = host.container(map, "owners", &["sh", "-c", script]);
-        let expected = if map == "full" { "33 33\n0\n" } else { "0 0\n0\n" };
-        assert_eq!(container.output(), expected, "{map}");
+        assert_eq!(container.output(), "33 33\n0\n", "{map}");
         let user =
             host.container(map, "user", &["sh", "-c", "id -u; touch /x 2>&1; grep CapEff /proc/self/status"]);
         let user = user.set("/process/user", json!({"uid": 33, "gid": 33, "additionalGids": [7]}));
@@ -460,4 +459,47 @@ fn limits_hold_and_their_group_goes_with_the_container() {
             .run();
         assert!(errors(&refused).contains("`linux.resources.unified` cannot be enforced"), "{refused:?}");
     }
+}
+
+#[test]
+fn with_one_id_a_user_is_who_it_became_and_owns_what_it_was_given() {
+    let host = Host::new();
+    // What the entry point of redis does: it starts itself again for as long as it is root.
+    let entry = "#!/bin/sh\nif [ \"$(id -u)\" = 0 ]; then\n\
+        find /data \\! -user www -exec chown www:www '{}' +\n\
+        exec su -s /bin/sh www -c 'exec /bin/entry'\nfi\n\
+        echo \"as $(id -u):$(id -g)\"; touch /data/new\n\
+        stat -c '%n %u:%g' /data /data/old /data/new /bin/sh; chown 0 /data/old || echo refused\n\
+        (sleep 0.1; id -u) & sh -c 'sh -c \"sleep 0.2; id -u\" &'; wait; sleep 0.3; id -G\n";
+    fs::write(host.layer().join("bin/entry"), entry).unwrap();
+    fs::create_dir_all(host.layer().join("data")).unwrap();
+    fs::write(host.layer().join("data/old"), "").unwrap();
+    fs::write(host.layer().join("etc/group"), "root:x:0:\nwww:x:33:\nmore:x:44:www\n").unwrap();
+    Command::new("chmod").arg("755").arg(host.layer().join("bin/entry")).status().unwrap();
+    for applet in ["su", "stat"] {
+        let _ = symlink("busybox", host.layer().join("bin").join(applet));
+    }
+    host.give_away();
+    for map in MAPS {
+        let output = host.container(map, "becomes", &["/bin/entry"]).output();
+        let expected =
+            "as 33:33\n/data 33:33\n/data/old 33:33\n/data/new 33:33\n/bin/sh 0:0\nrefused\n33\n33\n33 44\n";
+        assert_eq!(output, expected, "{map}");
+        if map == "single" {
+            let again = host.container(map, "becomes", &["stat", "-c", "%u:%g", "/data/old", "/bin"]);
+            assert_eq!(again.output(), "33:33\n0:0\n", "it is remembered");
+        }
+        let started = host.container(map, "started", &["sh", "-c", "id -u; id -g; id -G; stat -c %u /bin"]);
+        let started = started.set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9]}));
+        assert_eq!(started.output(), "7\n8\n8 9\n0\n", "{map}");
+    }
+}
+
+#[test]
+fn with_one_id_an_executed_user_is_shown_too() {
+    let host = Host::new();
+    let container = host.container("single", "exec", &["sleep", "1000"]);
+    container.start();
+    assert_eq!(text(&container.exec("33", &["id", "-u"])), "33\n");
+    assert_eq!(text(&container.exec("-", &["id", "-u"])), "0\n");
 }

@@ -20,8 +20,8 @@ use super::layer::Layer;
 use crate::output::Output;
 use crate::programs::{cache, workspace};
 
-/// What the official image does: a root shell changes the owner of the data and becomes `redis`. (The official one then
-/// executes this script again, which never ends where becoming another user has no effect.)
+/// What the official image does: a root shell changes the owner of the data, becomes `redis`, and executes this script again.
+/// Where becoming another user had no effect, that would never end. Nothing but `redis` may own the data then.
 const REDIS_ENTRYPOINT: &str = r#"#!/bin/sh
 set -e
 if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
@@ -30,7 +30,12 @@ fi
 if [ "$1" = redis-server ] && [ "$(id -u)" = 0 ]; then
     find . \! -user redis -exec chown redis:redis '{}' +
     # by its path: the shell of BusyBox prefers its own
-    exec /usr/bin/setpriv --reuid=redis --regid=redis --clear-groups -- "$@"
+    exec /usr/bin/setpriv --reuid=redis --regid=redis --clear-groups -- "$0" "$@"
+fi
+if [ "$1" = redis-server ]; then
+    [ "$(id -un)" = redis ] || { echo "still $(id -un)"; exit 1; }
+    [ "$(stat -c %U .)" = redis ] || { echo "the data belongs to $(stat -c %U .)"; exit 1; }
+    [ -z "$(find . \! -user redis)" ] || { echo 'not all data belongs to redis'; exit 1; }
 fi
 exec "$@"
 "#;

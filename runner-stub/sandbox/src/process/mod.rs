@@ -16,7 +16,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::Error;
 use crate::channel::Channel;
 use crate::idmap::Mapped;
-use crate::seccomp;
+use crate::ids::{self, Link};
 use crate::spec::Process;
 use crate::sys;
 
@@ -41,6 +41,8 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct Conditions<'a> {
     pub(crate) mapped: Mapped,
+    /// Shows users and owners where there is one ID.
+    pub(crate) keeper: Option<&'a Link>,
     /// The command gets a parent of ours that reaps and forwards.
     pub(crate) init: bool,
     /// Ends when its parent does, at whose death this socket is closed.
@@ -76,16 +78,15 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     let entered = command::enter_directory(&process.cwd);
 
     let capabilities = capabilities::Sets::parse(process.capabilities.as_ref())?;
-    let filter = conditions.mapped.single.then(seccomp::fake_ownership);
-    let install = |filter: &Option<Vec<sys::Instruction>>| match filter {
-        Some(filter) => {
-            sys::install_filter(filter).map_err(|source| Error::Confine { step: STEP_SECCOMP, source })
+    let install = || match conditions.mapped.single {
+        true => {
+            ids::install(conditions.keeper).map_err(|source| Error::Confine { step: STEP_SECCOMP, source })
         }
-        None => Ok(()),
+        false => Ok(()),
     };
     // Without no_new_privs a filter needs the privilege that is about to be dropped.
     if !process.no_new_privileges {
-        install(&filter)?;
+        install()?;
     }
     capabilities.drop_bounding()?;
     identity::assume(&process.user, conditions.mapped)?;
@@ -93,7 +94,7 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     entered.or_else(|_| command::enter_directory(&process.cwd))?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(confine("set no_new_privs"))?;
-        install(&filter)?;
+        install()?;
     }
     if let Some(parent) = conditions.parent {
         // Only now: a change of user or capabilities clears it. The parent may have died before.

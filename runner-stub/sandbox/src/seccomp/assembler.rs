@@ -6,19 +6,36 @@ use crate::sys::Instruction;
 /// `linux/audit.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum Architecture {
+pub(crate) enum Architecture {
     X86_64 = 0xc000_003e,
     I386 = 0x4000_0003,
     Aarch64 = 0xc000_00b7,
     Arm = 0x4000_0028,
 }
 
+impl Architecture {
+    pub(crate) const ALL: [Self; 4] = [Self::X86_64, Self::Aarch64, Self::Arm, Self::I386];
+
+    /// This program's own. The kernel may have a second one, for 32-bit programs.
+    pub(crate) const NATIVE: Self = if cfg!(target_arch = "x86_64") {
+        Self::X86_64
+    } else if cfg!(target_arch = "aarch64") {
+        Self::Aarch64
+    } else if cfg!(target_arch = "arm") {
+        Self::Arm
+    } else {
+        Self::I386
+    };
+}
+
 /// What the kernel does with a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Allow,
     /// Returned instead of executing it; 0 is success.
     Errno(u16),
+    /// The process waits until the holder of the listener has answered (Linux 5.0).
+    Notify,
 }
 
 impl Action {
@@ -26,6 +43,7 @@ impl Action {
         match self {
             Action::Allow => 0x7fff_0000,
             Action::Errno(errno) => 0x0005_0000 | u32::from(errno),
+            Action::Notify => 0x7fc0_0000,
         }
     }
 }
@@ -33,43 +51,56 @@ impl Action {
 /// Fields of `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
+/// Lower half of the first argument; all our machines are little-endian.
+const ARGUMENTS: u32 = 16;
 
 const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
+const JUMP_IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 /// A program under construction.
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     code: Vec<Instruction>,
 }
 
 impl Assembler {
-    pub(super) fn load_architecture(&mut self) {
+    pub(crate) fn load_architecture(&mut self) {
         self.push(LOAD, 0, 0, ARCHITECTURE);
     }
 
-    pub(super) fn load_number(&mut self) {
+    pub(crate) fn load_number(&mut self) {
         self.push(LOAD, 0, 0, NUMBER);
     }
 
-    pub(super) fn act(&mut self, action: Action) {
+    /// The lower 32 bits of an argument. What was loaded before is lost.
+    pub(crate) fn load_argument(&mut self, index: u32) {
+        self.push(LOAD, 0, 0, ARGUMENTS + 8 * index);
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
         self.push(RETURN, 0, 0, action.value());
     }
 
     /// `body` is executed when the loaded value is `value`.
-    pub(super) fn when_equal(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+    pub(crate) fn when_equal(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
         self.when(JUMP_IF_EQUAL, value, body);
     }
 
     /// `body` is executed when the loaded value is `value` or more.
-    pub(super) fn when_at_least(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+    pub(crate) fn when_at_least(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
         self.when(JUMP_IF_AT_LEAST, value, body);
     }
 
-    pub(super) fn finish(self) -> Vec<Instruction> {
+    /// `body` is executed when the loaded value has any of the bits of `value`.
+    pub(crate) fn when_any_bit(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.when(JUMP_IF_ANY_BIT, value, body);
+    }
+
+    pub(crate) fn finish(self) -> Vec<Instruction> {
         self.code
     }
 
@@ -94,17 +125,37 @@ impl Assembler {
 
 /// What the kernel's interpreter would return, for tests.
 #[cfg(test)]
-pub(super) fn interpret(code: &[Instruction], architecture: u32, number: u32) -> u32 {
+pub(crate) fn interpret(code: &[Instruction], architecture: u32, number: u32) -> u32 {
+    interpret_call(code, architecture, number, [0; 6])
+}
+
+/// The same, of a call with arguments.
+#[cfg(test)]
+pub(crate) fn interpret_call(
+    code: &[Instruction],
+    architecture: u32,
+    number: u32,
+    arguments: [u64; 6],
+) -> u32 {
+    let field = |offset: u32| match offset {
+        NUMBER => number,
+        ARCHITECTURE => architecture,
+        _ => {
+            let (index, high) = ((offset - ARGUMENTS) / 8, (offset - ARGUMENTS) % 8 == 4);
+            (arguments[index as usize] >> if high { 32 } else { 0 }) as u32
+        }
+    };
     let (mut at, mut accumulator) = (0_usize, 0_u32);
     loop {
         let Instruction { code: operation, jump_true, jump_false, value } = code[at];
         at += 1;
         let jump = |holds: bool| usize::from(if holds { jump_true } else { jump_false });
         match operation {
-            LOAD => accumulator = if value == NUMBER { number } else { architecture },
+            LOAD => accumulator = field(value),
             JUMP => at += value as usize,
             JUMP_IF_EQUAL => at += jump(accumulator == value),
             JUMP_IF_AT_LEAST => at += jump(accumulator >= value),
+            JUMP_IF_ANY_BIT => at += jump(accumulator & value != 0),
             RETURN => return value,
             _ => panic!("unknown operation {operation:#x}"),
         }

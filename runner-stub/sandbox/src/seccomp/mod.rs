@@ -1,8 +1,9 @@
-//! Seccomp filters: a small assembler of classic BPF, and the filter for user namespaces with a single ID.
+//! Seccomp filters by a small assembler of classic BPF.
 //!
 //! Own, because the crate for it knows no 32-bit ARM.
 
 mod assembler;
-mod fake_ownership;
 
-pub(crate) use fake_ownership::filter as fake_ownership;
+pub(crate) use assembler::{Action, Architecture, Assembler};
+#[cfg(test)]
+pub(crate) use assembler::{interpret, interpret_call};

@@ -69,7 +69,8 @@ impl Host {
     pub(crate) fn give_away(&self) {
         if is_root() {
             let status = Command::new("chown")
-                .args(["-Rh", &format!("{}:", user())])
+                // What is the user's already keeps its time of change, by which files of the image are told apart.
+                .args(["-Rh", "--from=0", &format!("{}:", user())])
                 .arg(self.dir.path())
                 .status()
                 .unwrap();

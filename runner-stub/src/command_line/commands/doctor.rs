@@ -141,11 +141,18 @@ fn id_map(map: &IdMap) -> Check {
             let ids: u64 = full.uids.iter().map(|range| u64::from(range.count)).sum();
             Check::new("user IDs", Verdict::Ok, format!("{ids} in containers"))
         }
-        IdMap::Single { reason } => Check::new(
-            "user IDs",
-            Verdict::Warning,
-            format!("one in containers, where changing user or owner has no effect: {reason}"),
-        ),
+        IdMap::Single { reason } => {
+            let effect = match dpack_sandbox::ids::are_shown() {
+                true => "users and owners are shown, not kept apart",
+                false => {
+                    "changing user or owner has no effect (showing them needs Linux 5.5 with \
+                     CONFIG_SECCOMP_FILTER): images whose entry point starts itself again do not run"
+                }
+            };
+            let detail = format!("one in containers, {effect}: {reason}");
+            Check::new("user IDs", Verdict::Warning, detail)
+                .hint("as root: install newuidmap and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`")
+        }
     }
 }
 

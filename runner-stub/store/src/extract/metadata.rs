@@ -28,6 +28,31 @@ impl Owners {
         let foreign = self == Self::Image && (metadata.uid, metadata.gid) != (0, 0);
         foreign.then(|| (Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid))))
     }
+
+    /// Where files cannot be given away it is written down whose they should be, for the sandbox to show (its `ids`): in the
+    /// attribute that rootlesscontaine.rs and umoci use. A file system without attributes shows them as root's.
+    fn note(self, fd: BorrowedFd<'_>, metadata: &Metadata) {
+        if self == Self::Extractor && (metadata.uid, metadata.gid) != (0, 0) {
+            let record = owner_record(metadata.uid, metadata.gid);
+            let _ = fsetxattr(fd, OWNER_ATTRIBUTE, &record, XattrFlags::empty());
+        }
+    }
+}
+
+const OWNER_ATTRIBUTE: &str = "user.rootlesscontainers";
+
+/// Protobuf: `message Resource { uint32 uid = 1; uint32 gid = 2; }`
+fn owner_record(uid: u32, gid: u32) -> Vec<u8> {
+    let mut record = Vec::new();
+    for (key, mut rest) in [(0x08, uid), (0x10, gid)] {
+        record.push(key);
+        while rest >= 0x80 {
+            record.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        record.push(rest as u8);
+    }
+    record
 }
 
 /// Finishes a file or folder by a descriptor that can be written to. `mode` is what it has so far.
@@ -41,6 +66,7 @@ pub(super) fn finish(
     if let Some((uid, gid)) = owners.of(metadata) {
         fchown(fd, uid, gid).map_err(|error| owner_error(error, metadata, path))?;
     }
+    owners.note(fd, metadata);
     if mode != metadata.mode {
         fchmod(fd, Mode::from_raw_mode(metadata.mode)).map_err(failed("set the mode of", path))?;
     }
@@ -133,6 +159,11 @@ pub(super) fn failed<E: Into<io::Error>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_record_is_the_message_that_others_write() {
+        assert_eq!(owner_record(999, 0), [0x08, 0xe7, 0x07, 0x10, 0]);
+    }
 
     #[test]
     fn file_capabilities_lose_their_namespace() {
