@@ -5,6 +5,7 @@
 //!                            │                                       │
 //!                            │   DNS ── bridge 172.18.0.1/16 ── veth ┼─ eth0 172.18.0.2
 //!   client ── published port ┼───────────────────────────────────────┼─ socket
+//!   internet ─────── sockets ┼─ splice ─ kernel's TCP ── bridge ─ veth ┼─ client
 //! ```
 //!
 //! One process per project ([`serve`]) owns it all; the supervisor tells it what to do by a [`Client`]. Bridges and
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+pub mod egress;
 mod failure;
 mod frame;
 pub mod names;
@@ -26,6 +28,7 @@ mod socket_path;
 mod topology;
 
 pub use client::{Client, ClientError, Namespace};
+pub use egress::HOST_GATEWAY;
 pub use failure::Failure;
 pub use ports::port_owner;
 pub use protocol::{

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 
 /// Version of the messages below. A client and a network process of different versions do not talk.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest message in bytes, in either direction.
 pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
@@ -22,7 +22,7 @@ pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
 pub struct NetworkConfig {
     /// Key in the Compose file; what [`Membership::network`] refers to.
     pub key: String,
-    /// No way out of this network (there is none yet for any network).
+    /// No way out of this network.
     #[serde(default)]
     pub internal: bool,
 }
@@ -147,6 +147,8 @@ pub struct Status {
     pub containers: Vec<ContainerStatus>,
     /// Connections through published ports at this moment, UDP sessions included.
     pub connections: u64,
+    /// Connections and flows to the outside at this moment.
+    pub outgoing: u64,
     /// DNS questions answered since the start.
     pub dns_queries: u64,
 }

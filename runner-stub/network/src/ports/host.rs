@@ -1,13 +1,14 @@
-//! Listening sockets on the device. Only a thread in the host's network namespace can open them: the process's first
-//! thread does nothing else.
+//! Sockets of the device: listening ones for published ports, others for the way out. Only a thread in the host's
+//! network namespace can open them: the process's first thread does nothing else.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use tokio::sync::oneshot;
 
 use super::owner;
 use crate::protocol::Protocol;
@@ -27,7 +28,30 @@ pub(super) enum Refusal {
     Other(io::Error),
 }
 
+/// Sockets for the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Stream4,
+    Stream6,
+    Datagram4,
+    Datagram6,
+    /// An unprivileged socket for echo requests.
+    Echo4,
+}
+
+impl Kind {
+    pub(crate) fn stream(address: SocketAddr) -> Kind {
+        if address.is_ipv4() { Kind::Stream4 } else { Kind::Stream6 }
+    }
+
+    pub(crate) fn datagram(address: SocketAddr) -> Kind {
+        if address.is_ipv4() { Kind::Datagram4 } else { Kind::Datagram6 }
+    }
+}
+
 enum Order {
+    Socket { kind: Kind, answer: oneshot::Sender<io::Result<OwnedFd>> },
+    OwnAddress { answer: oneshot::Sender<Ipv4Addr> },
     Listen { protocol: Protocol, address: SocketAddr, answer: mpsc::Sender<Result<OwnedFd, Refusal>> },
     Stop,
 }
@@ -54,6 +78,22 @@ impl Host {
         result.recv().map_err(|_| gone())?
     }
 
+    /// A non-blocking socket of the device that is neither bound nor connected.
+    pub(crate) async fn socket(&self, kind: Kind) -> io::Result<OwnedFd> {
+        let (answer, result) = oneshot::channel();
+        let gone = || io::Error::other("the network process is shutting down");
+        self.0.send(Order::Socket { kind, answer }).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// The device's address towards the outside. Without one, an address of its loopback at which only those services
+    /// answer that listen on all addresses.
+    pub(crate) async fn own_address(&self) -> Ipv4Addr {
+        let (answer, result) = oneshot::channel();
+        let _ = self.0.send(Order::OwnAddress { answer });
+        result.await.unwrap_or(NOBODY)
+    }
+
     /// Ends [`HostThread::run`], and with it the process.
     pub(crate) fn stop(&self) {
         // An error means that it has ended already.
@@ -64,12 +104,49 @@ impl Host {
 impl HostThread {
     /// Opens sockets until told to stop.
     pub(crate) fn run(self) {
-        while let Ok(Order::Listen { protocol, address, answer }) = self.0.recv() {
-            let result = open(protocol, address).map_err(|errno| explain(errno, protocol, address));
-            // Nobody waits any more when the client's thread is gone; the socket closes.
-            let _ = answer.send(result);
+        // Nobody waits for an answer any more when the asker is gone; the socket closes.
+        while let Ok(order) = self.0.recv() {
+            match order {
+                Order::Listen { protocol, address, answer } => {
+                    let result = open(protocol, address).map_err(|errno| explain(errno, protocol, address));
+                    let _ = answer.send(result);
+                }
+                Order::Socket { kind, answer } => {
+                    let _ = answer.send(unbound(kind).map_err(io::Error::from));
+                }
+                Order::OwnAddress { answer } => {
+                    let _ = answer.send(own_address().unwrap_or(NOBODY));
+                }
+                Order::Stop => break,
+            }
         }
     }
+}
+
+/// Local to every device, and no program listens on it alone.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(127, 100, 112, 107);
+/// Any address that is outside for sure (RFC 5737); nothing is sent there.
+const OUTSIDE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+
+/// The address that the kernel would choose for a connection to the outside.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(OUTSIDE).ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V4(address) if !address.ip().is_loopback() => Some(*address.ip()),
+        _ => None,
+    }
+}
+
+fn unbound(kind: Kind) -> rustix::io::Result<OwnedFd> {
+    let (family, kind, protocol) = match kind {
+        Kind::Stream4 => (AddressFamily::INET, SocketType::STREAM, None),
+        Kind::Stream6 => (AddressFamily::INET6, SocketType::STREAM, None),
+        Kind::Datagram4 => (AddressFamily::INET, SocketType::DGRAM, None),
+        Kind::Datagram6 => (AddressFamily::INET6, SocketType::DGRAM, None),
+        Kind::Echo4 => (AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)),
+    };
+    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol)
 }
 
 fn open(protocol: Protocol, address: SocketAddr) -> rustix::io::Result<OwnedFd> {

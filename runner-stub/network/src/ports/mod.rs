@@ -22,8 +22,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-pub(crate) use host::Host;
+pub(crate) use host::{Host, Kind};
 pub use owner::port_owner;
+pub(crate) use relay::abort;
+pub(crate) use tcp::converse;
 
 use crate::Failure;
 use crate::protocol::{Port, Protocol, Published};

@@ -35,7 +35,7 @@ pub(super) async fn relay(client: &TcpStream, server: &TcpStream) -> io::Result<
 }
 
 /// Makes the peer see a reset when the connection is dropped.
-pub(super) fn abort(stream: &TcpStream) {
+pub(crate) fn abort(stream: &TcpStream) {
     // The worst that follows from an error is a normal close.
     let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
 }

@@ -78,16 +78,19 @@ async fn next(listener: &TcpListener, target: &Target) -> (TcpStream, TcpSocket)
     }
 }
 
-/// Both ends are told of any error by a reset, as the two programs would tell each other.
 async fn serve_client(client: TcpStream, socket: TcpSocket, server: SocketAddr) {
     match timeout(DIAL_LIMIT, socket.connect(server)).await {
-        Ok(Ok(server)) => {
-            if prepare(&client).and(prepare(&server)).is_err() || relay(&client, &server).await.is_err() {
-                abort(&client);
-                abort(&server);
-            }
-        }
+        Ok(Ok(server)) => converse(&client, &server).await,
         Ok(Err(_)) | Err(_) => abort(&client),
+    }
+}
+
+/// Passes everything on until both have closed. Both ends are told of any error by a reset, as the two programs would
+/// tell each other.
+pub(crate) async fn converse(client: &TcpStream, server: &TcpStream) {
+    if prepare(client).and(prepare(server)).is_err() || relay(client, server).await.is_err() {
+        abort(client);
+        abort(server);
     }
 }
 

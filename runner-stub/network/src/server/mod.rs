@@ -1,15 +1,15 @@
 //! The network process: its threads, and what each of them owns.
 //!
 //! ```text
-//!   first thread   host's namespace   opens sockets for published ports, nothing else
-//!   runtime        N                  DNS, published ports: all bytes pass here
+//!   first thread   host's namespace   opens sockets of the device, nothing else
+//!   runtime        N                  DNS, published ports, the way out: all bytes pass here
 //!   control        N                  one thread for each client; changes to the project one at a time
 //! ```
 //!
 //! A thread can go from the host's network namespace into N but never back (that takes a privilege outside the user
 //! namespace); between N and the containers' it can go as it likes. A socket belongs to the namespace it was made in. So
-//! the busy thread lives in N and visits a container's namespace to make a socket there, and listening sockets, which
-//! are rare, are made for it by the first thread.
+//! the busy thread lives in N and visits a container's namespace to make a socket there, and sockets of the device are
+//! made for it by the first thread.
 
 mod control;
 mod project;
@@ -25,8 +25,7 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::names::Names;
-use crate::ports::{Host, Ports};
+use crate::ports::Host;
 use crate::socket_path;
 use crate::topology::{Topology, namespace};
 use project::Project;
@@ -119,9 +118,7 @@ fn run_inside(
     let prepared = prepare(join).and_then(|(namespace, topology)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| ServeError::Start { step: "start the runtime", source })?;
-        let names = Arc::new(Names::default());
-        let ports = Ports::new(host.clone(), runtime.handle().clone());
-        let project = Project::new(topology, names, ports, runtime.handle().clone());
+        let project = Project::new(topology, host.clone(), runtime.handle().clone());
         let control = control::Control { project: Mutex::new(project), namespace, host };
         thread::Builder::new()
             .name("control".into())

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::Failure;
+use crate::egress::Egress;
 use crate::names::{self, NameServer, Names, Place};
-use crate::ports::Ports;
+use crate::ports::{Host, Ports};
 use crate::protocol::{Attach, Attached, ContainerStatus, Interface, NetworkConfig, Port, Published, Status};
 use crate::topology::Topology;
 
@@ -21,6 +22,9 @@ pub(super) struct Project {
     topology: Topology,
     names: Arc<Names>,
     ports: Ports,
+    host: Host,
+    /// Open when a network has a way out.
+    egress: Option<Egress>,
     runtime: Handle,
     /// By bridge.
     servers: BTreeMap<String, NameServer>,
@@ -28,16 +32,26 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub(super) fn new(topology: Topology, names: Arc<Names>, ports: Ports, runtime: Handle) -> Project {
-        Project { topology, names, ports, runtime, servers: BTreeMap::new(), interfaces: BTreeMap::new() }
+    pub(super) fn new(topology: Topology, host: Host, runtime: Handle) -> Project {
+        let ports = Ports::new(host.clone(), runtime.clone());
+        Project {
+            topology,
+            names: Arc::default(),
+            ports,
+            host,
+            egress: None,
+            runtime,
+            servers: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+        }
     }
 
     pub(super) fn configure(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
-        let keys: BTreeSet<&str> = networks.iter().map(|network| network.key.as_str()).collect();
-        for key in &keys {
-            check_name("network", key)?;
+        for network in networks {
+            check_name("network", &network.key)?;
         }
-        self.topology.configure(&keys.into_iter().collect::<Vec<_>>())?;
+        self.topology.configure(networks)?;
+        let networks_have_egress = networks.iter().any(|network| !network.internal);
         let networks = self.topology.networks();
         self.servers.retain(|bridge, _| networks.iter().any(|network| network.bridge == *bridge));
         for network in networks {
@@ -49,6 +63,14 @@ impl Project {
             let server = names::start(&self.names, &network.bridge, network.gateway)
                 .map_err(Failure::system(format!("serve names on network `{}`", network.key)))?;
             self.servers.insert(network.bridge, server);
+        }
+        if networks_have_egress && self.egress.is_none() {
+            let _context = self.runtime.enter();
+            let egress = Egress::start(self.host.clone()).map_err(Failure::system("open the way out"))?;
+            self.egress = Some(egress);
+        }
+        if let Some(egress) = &self.egress {
+            egress.set_own(self.topology.networks().iter().map(|network| network.gateway.into()).collect());
         }
         Ok(())
     }
@@ -105,6 +127,7 @@ impl Project {
             networks: self.topology.networks(),
             containers: containers.into_iter().map(describe).collect(),
             connections: self.ports.connections(),
+            outgoing: self.egress.as_ref().map_or(0, Egress::flows),
             dns_queries: self.names.queries(),
         }
     }

@@ -15,16 +15,29 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
-use super::netlink::{DELETE_LINK, DELETE_RULE, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, Netlink};
+use super::netlink::{
+    DELETE_LINK, DELETE_ROUTE, DELETE_RULE, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, Netlink,
+};
 use super::subnet::Subnet;
+use crate::egress;
 
 /// Routing table of the kernel's own addresses.
 const TABLE_LOCAL: u32 = 255;
 const TABLE_MAIN: u8 = 254;
 /// Order of the rules: what a bridge may reach, that it may reach nothing else, then the kernel's own addresses.
+const RULE_INJECTED: u32 = 90;
 const RULE_BRIDGE: u32 = 100;
-const RULE_BRIDGE_END: u32 = 101;
+const RULE_OTHERS: u32 = 101;
+const RULE_OUTSIDE: u32 = 102;
+const RULE_BRIDGE_END: u32 = 103;
 const RULE_LOCAL: u32 = 200;
+const RULE_MARKED: u32 = 250;
+const RULE_OWN: u32 = 251;
+const RULE_FOREIGN: u32 = 300;
+/// All subnets of the project: unreachable. And everything: local.
+const TABLE_OTHERS: u32 = 900;
+const TABLE_OUTSIDE: u32 = 901;
+const LOOPBACK_INDEX: u32 = 1;
 
 /// A link as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,48 +173,99 @@ pub(super) fn set_default_route(netlink: &mut Netlink, index: u32, gateway: Ipv4
 }
 
 /// What comes in by a bridge reaches that bridge's own address and nothing else: not the other bridges' addresses
-/// (which Linux would otherwise answer for on every link), and no other network by forwarding.
+/// (which Linux would otherwise answer for on every link), and no other network by forwarding. With a way out, what lies
+/// outside of the project is local, see [`crate::egress`]; for senders of the bridge's own subnet only.
 pub(super) fn confine_bridge(
     netlink: &mut Netlink,
     bridge: &str,
     index: u32,
-    gateway: Ipv4Addr,
+    subnet: Subnet,
+    is_internal: bool,
 ) -> io::Result<()> {
-    let mut route = RouteMessage::default();
-    route.header.address_family = AddressFamily::Inet;
-    route.header.destination_prefix_length = 32;
-    route.header.protocol = RouteProtocol::Boot;
-    route.header.scope = RouteScope::Host;
-    route.header.kind = RouteType::Local;
-    route.attributes = vec![
+    let own = [
         RouteAttribute::Table(table_of(index)),
-        RouteAttribute::Destination(RouteAddress::Inet(gateway)),
+        RouteAttribute::Destination(RouteAddress::Inet(subnet.gateway())),
         RouteAttribute::Oif(index),
     ];
-    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route)?;
-
-    let from_bridge = RuleAttribute::Iifname(bridge.to_owned());
-    let allow = rule(RULE_BRIDGE, RuleAction::ToTable, Some(table_of(index)), Some(from_bridge.clone()));
-    let refuse = rule(RULE_BRIDGE_END, RuleAction::Unreachable, None, Some(from_bridge));
-    add_rule(netlink, &allow)?;
-    add_rule(netlink, &refuse)
-}
-
-/// Takes the rules of a bridge away; the routes go with its link.
-pub(super) fn release_bridge(netlink: &mut Netlink, bridge: &str, index: u32) -> io::Result<()> {
-    let from_bridge = RuleAttribute::Iifname(bridge.to_owned());
-    let allow = rule(RULE_BRIDGE, RuleAction::ToTable, Some(table_of(index)), Some(from_bridge.clone()));
-    let refuse = rule(RULE_BRIDGE_END, RuleAction::Unreachable, None, Some(from_bridge));
-    netlink.request(DELETE_RULE, 0, &allow).and(netlink.request(DELETE_RULE, 0, &refuse))
-}
-
-/// The kernel looks at its own addresses first of all (rule 0). That look is moved behind the rules of the bridges.
-pub(super) fn look_at_bridges_first(netlink: &mut Netlink) -> io::Result<()> {
-    add_rule(netlink, &rule(RULE_LOCAL, RuleAction::ToTable, Some(TABLE_LOCAL), None))?;
-    match netlink.request(DELETE_RULE, 0, &rule(0, RuleAction::ToTable, Some(TABLE_LOCAL), None)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route(RouteType::Local, 32, &own))?;
+    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &unreachable(subnet))?;
+    let [outside, rest @ ..] = bridge_rules(bridge, index, subnet);
+    for rule in &rest {
+        add_rule(netlink, rule)?;
     }
+    if is_internal { delete_rule(netlink, &outside) } else { add_rule(netlink, &outside) }
+}
+
+/// Takes the rules of a bridge away; the routes by its link go with that.
+pub(super) fn release_bridge(
+    netlink: &mut Netlink,
+    bridge: &str,
+    index: u32,
+    subnet: Subnet,
+) -> io::Result<()> {
+    let mut result = netlink.request(DELETE_ROUTE, 0, &unreachable(subnet));
+    for rule in bridge_rules(bridge, index, subnet) {
+        result = result.and(delete_rule(netlink, &rule));
+    }
+    result
+}
+
+/// The way out first, which not every bridge has.
+fn bridge_rules(bridge: &str, index: u32, subnet: Subnet) -> [RuleMessage; 5] {
+    let came_by = || RuleAttribute::Iifname(bridge.to_owned());
+    let table = |priority, table, attributes: Vec<RuleAttribute>| {
+        rule(priority, RuleAction::ToTable, Some(table), attributes)
+    };
+    let mut outside = table(RULE_OUTSIDE, TABLE_OUTSIDE, vec![came_by(), source(subnet)]);
+    outside.header.src_len = subnet.prefix;
+    let mut own = table(RULE_OWN, TABLE_MAIN.into(), vec![from_here(), source(subnet)]);
+    own.header.src_len = subnet.prefix;
+    [
+        outside,
+        table(RULE_BRIDGE, table_of(index), vec![came_by()]),
+        table(RULE_OTHERS, TABLE_OTHERS, vec![came_by()]),
+        rule(RULE_BRIDGE_END, RuleAction::Unreachable, None, vec![came_by()]),
+        own,
+    ]
+}
+
+/// Prepares the namespace for [`confine_bridge`]. The kernel looks at its own addresses first of all (rule 0); that look
+/// is moved behind the rules of the bridges. What is sent in the name of a foreign address goes nowhere without a mark.
+pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
+    let everything = [RouteAttribute::Table(TABLE_OUTSIDE), RouteAttribute::Oif(LOOPBACK_INDEX)];
+    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route(RouteType::Local, 0, &everything))?;
+    let marked = |mark| vec![from_here(), RuleAttribute::FwMark(mark)];
+    let to = RuleAction::ToTable;
+    add_rule(netlink, &rule(RULE_INJECTED, to, Some(TABLE_OUTSIDE), marked(egress::INJECTED)))?;
+    add_rule(netlink, &rule(RULE_MARKED, to, Some(TABLE_MAIN.into()), marked(egress::MARK)))?;
+    add_rule(netlink, &rule(RULE_FOREIGN, RuleAction::Blackhole, None, vec![from_here()]))?;
+    add_rule(netlink, &rule(RULE_LOCAL, to, Some(TABLE_LOCAL), Vec::new()))?;
+    delete_rule(netlink, &rule(0, to, Some(TABLE_LOCAL), Vec::new()))
+}
+
+fn from_here() -> RuleAttribute {
+    RuleAttribute::Iifname("lo".to_owned())
+}
+
+fn source(subnet: Subnet) -> RuleAttribute {
+    RuleAttribute::Source(subnet.base().into())
+}
+
+fn route(kind: RouteType, prefix: u8, attributes: &[RouteAttribute]) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = prefix;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = if kind == RouteType::Local { RouteScope::Host } else { RouteScope::Universe };
+    message.header.kind = kind;
+    message.attributes = attributes.to_vec();
+    message
+}
+
+fn unreachable(subnet: Subnet) -> RouteMessage {
+    let attributes =
+        [RouteAttribute::Table(TABLE_OTHERS), RouteAttribute::Destination(RouteAddress::Inet(subnet.base()))];
+    route(RouteType::Unreachable, subnet.prefix, &attributes)
 }
 
 /// Table numbers below 256 are the kernel's.
@@ -216,12 +280,25 @@ fn add_rule(netlink: &mut Netlink, rule: &RuleMessage) -> io::Result<()> {
     }
 }
 
-fn rule(priority: u32, action: RuleAction, table: Option<u32>, from: Option<RuleAttribute>) -> RuleMessage {
+/// No error when there is none.
+fn delete_rule(netlink: &mut Netlink, rule: &RuleMessage) -> io::Result<()> {
+    match netlink.request(DELETE_RULE, 0, rule) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn rule(
+    priority: u32,
+    action: RuleAction,
+    table: Option<u32>,
+    attributes: Vec<RuleAttribute>,
+) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.action = action;
     message.attributes.push(RuleAttribute::Priority(priority));
     message.attributes.extend(table.map(RuleAttribute::Table));
-    message.attributes.extend(from);
+    message.attributes.extend(attributes);
     message
 }

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use subnet::Subnet;
 
 use crate::Failure;
-use crate::protocol::{Interface, NetworkStatus};
+use crate::protocol::{Interface, NetworkConfig, NetworkStatus};
 
 /// Bridges and veths of the project.
 #[derive(Debug)]
@@ -55,6 +55,11 @@ impl Topology {
     pub(crate) fn load() -> io::Result<Topology> {
         // A new namespace inherits the host's setting, and hosts with Docker forward.
         namespace::set("ipv4/ip_forward", "0")?;
+        // Rules see to it; this would look for a way back to foreign addresses. Bridges inherit it.
+        namespace::set("ipv4/conf/all/rp_filter", "0")?;
+        namespace::set("ipv4/conf/default/rp_filter", "0")?;
+        // Nothing is lost or late between here and the containers: no old segments to wait for.
+        namespace::set("ipv4/tcp_max_tw_buckets", "0")?;
         // No IPv6 between containers yet; link-local addresses would be a way to services of the namespace.
         namespace::set("ipv6/conf/all/disable_ipv6", "1")?;
         namespace::set("ipv6/conf/default/disable_ipv6", "1")?;
@@ -63,7 +68,7 @@ impl Topology {
         let loopback = links::find(&mut netlink, "lo")?;
         links::set_up(&mut netlink, loopback.index, None)?;
         // A kernel without policy routing still has DNS bound to its bridge and forwarding off.
-        tolerate(links::look_at_bridges_first(&mut netlink), Errno::OPNOTSUPP)?;
+        tolerate(links::prepare_rules(&mut netlink), Errno::OPNOTSUPP)?;
 
         let mut topology = Topology { netlink, bridges: BTreeMap::new() };
         topology.adopt()?;
@@ -71,14 +76,16 @@ impl Topology {
     }
 
     /// Makes the bridges that are missing. Removes those of other networks, unless a container is still on one.
-    pub(crate) fn configure(&mut self, keys: &[&str]) -> Result<(), Failure> {
+    pub(crate) fn configure(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
         let mut names = Vec::new();
-        for key in keys {
+        for NetworkConfig { key, internal } in networks {
             let name = link_name("br-", &[key]);
             match self.bridges.get_mut(&name) {
-                Some(bridge) => bridge.key = Some((*key).to_owned()),
+                Some(bridge) => bridge.key = Some(key.clone()),
                 None => self.create(key, &name)?,
             }
+            self.confine(&name, *internal)
+                .map_err(Failure::system(format!("set up the rules of network `{key}`")))?;
             names.push(name);
         }
         let unused: Vec<String> = self
@@ -197,7 +204,9 @@ impl Topology {
             .map_err(|error| unsupported(error, "bridge"))
             .map_err(Failure::system(format!("make a bridge for network `{key}`")))?;
         let completed = links::add_address(netlink, index, gateway, subnet)
-            .and_then(|()| tolerate(links::confine_bridge(netlink, name, index, gateway), Errno::OPNOTSUPP))
+            .and_then(|()| {
+                tolerate(links::confine_bridge(netlink, name, index, subnet, true), Errno::OPNOTSUPP)
+            })
             .and_then(|()| links::set_up(netlink, index, Some(&subnet.to_string())));
         if let Err(error) = completed {
             let _ = links::delete(netlink, index);
@@ -208,10 +217,18 @@ impl Topology {
         Ok(())
     }
 
+    /// Gives a bridge its way out, or takes it away.
+    fn confine(&mut self, name: &str, is_internal: bool) -> io::Result<()> {
+        let Some(bridge) = self.bridges.get(name) else { return Ok(()) };
+        let (index, subnet) = (bridge.index, bridge.subnet);
+        let done = links::confine_bridge(&mut self.netlink, name, index, subnet, is_internal);
+        tolerate(done, Errno::OPNOTSUPP)
+    }
+
     fn remove(&mut self, name: &str) -> io::Result<()> {
         if let Some(bridge) = self.bridges.remove(name) {
             // Rules without a link match nothing; a kernel without policy routing has none.
-            let _ = links::release_bridge(&mut self.netlink, name, bridge.index);
+            let _ = links::release_bridge(&mut self.netlink, name, bridge.index, bridge.subnet);
             tolerate(links::delete(&mut self.netlink, bridge.index), Errno::NODEV)?;
         }
         Ok(())

@@ -19,6 +19,7 @@ pub(super) const DELETE_LINK: u16 = 17;
 pub(super) const GET_LINK: u16 = 18;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const NEW_ROUTE: u16 = 24;
+pub(super) const DELETE_ROUTE: u16 = 25;
 pub(super) const NEW_RULE: u16 = 32;
 pub(super) const DELETE_RULE: u16 = 33;
 

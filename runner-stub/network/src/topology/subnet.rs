@@ -33,6 +33,11 @@ impl Subnet {
         }
     }
 
+    /// The network's own number.
+    pub(super) fn base(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base)
+    }
+
     /// The first address: the bridge has it.
     pub(super) fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from(self.base + 1)

@@ -1,28 +1,15 @@
-//! The network process with real namespaces: names, isolation, published ports, and its own sudden death.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "helpers of tests: they fail the test and talk to it"
-)]
-
-mod support;
+//! Names, isolation between networks, published ports, and the sudden death of the network process.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::roles::{from_hex, noise_sum, send_noise, take_all, to_hex};
+use crate::support::{Project, descriptors, published, tcp, wait_until};
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::{Message, MessageBuilder, Name};
 use dpack_network::{Client, ClientError, Failure, Port, Protocol};
-use support::roles::{from_hex, noise_sum, send_noise, take_all, to_hex};
-use support::{Project, descriptors, published, tcp, wait_until};
-
-/// Not a test: what the others start inside namespaces.
-#[test]
-fn role() {
-    support::roles::play();
-}
 
 #[test]
 fn services_reach_each_other_by_name_on_shared_networks_only() {
@@ -317,7 +304,7 @@ fn after_a_kill_another_process_takes_over() {
     let networks = client.status().unwrap().networks;
 
     let mut client = project.replace_network_process();
-    client.configure(&support::configs(&["default", "other"])).unwrap();
+    client.configure(&crate::support::configs(&["default", "other"])).unwrap();
     assert_eq!(client.status().unwrap().networks, networks);
     // A newcomer before the others are told again must not get their addresses.
     let late = project.container("late");
@@ -375,14 +362,14 @@ fn networks_come_and_go() {
     let keys = |client: &mut Client| -> Vec<String> {
         client.status().unwrap().networks.into_iter().map(|network| network.key).collect()
     };
-    client.configure(&support::configs(&["c"])).unwrap();
+    client.configure(&crate::support::configs(&["c"])).unwrap();
     assert_eq!(keys(&mut client), ["b", "c"], "a goes, b is in use");
     let unknown = client.attach(&one.request(&[("a", &[])], &[tcp(80)]), one.namespace());
     assert!(matches!(unknown, Err(ClientError::Refused(Failure::UnknownNetwork { .. }))), "{unknown:?}");
 
     let many: Vec<String> = (0..31).map(|number| format!("n{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let full = client.configure(&support::configs(&many));
+    let full = client.configure(&crate::support::configs(&many));
     assert!(matches!(full, Err(ClientError::Refused(Failure::NoSubnet { .. }))), "{full:?}");
     client.shutdown().unwrap();
     wait_until("the socket is gone", || !project.folder.path().join("network.sock").exists());

@@ -22,6 +22,9 @@ pub(crate) fn play() {
         "ask-udp" => ask_udp(&argument),
         "ask-tcp" => ask_tcp(&argument),
         "connect" => connect(&argument),
+        "send" => send(&argument),
+        "listen" => listen(&argument),
+        "ping" => ping(&argument),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -176,6 +179,45 @@ fn ask_tcp(argument: &str) {
 fn connect(address: &str) {
     let result = TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE);
     println!("\nreply {}", result.map_or_else(|error| error.kind().to_string(), |_| "connected".into()));
+}
+
+/// `address:port length`: what [`exchange`] is for. Tells whether every byte was right both ways.
+fn send(argument: &str) {
+    let (address, length) = argument.split_once(' ').unwrap();
+    let length: u64 = length.parse().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let sent = send_noise(&mut stream, length, 1).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut told = [0; 41];
+    stream.read_exact(&mut told).unwrap();
+    let is_right = told == *format!("{length:020} {sent:020}").as_bytes()
+        && take_all(&mut stream) == (length, noise_sum(length, 2));
+    println!("\nreply {is_right}");
+}
+
+/// Accepts on an address and port, for ever; tells each client its address.
+fn listen(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("\nup");
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let peer = stream.peer_addr().unwrap();
+        let _ = write!(stream, "{}", peer.ip());
+    }
+}
+
+/// `address hex`: an echo request that carries this, after its sequence number; what comes back.
+fn ping(argument: &str) {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+    let (address, data) = argument.split_once(' ').unwrap();
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)).unwrap();
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+    rustix::net::connect(&socket, &SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+    let packet = [&[8, 0, 0, 0, 0, 0, 0, 7][..], &from_hex(data)].concat();
+    let mut reply = vec![0; 65_536];
+    let asked = rustix::net::send(&socket, &packet, SendFlags::empty())
+        .and_then(|_| rustix::net::recv(&socket, &mut reply[..], RecvFlags::empty()));
+    println!("\nreply {}", asked.map_or("none".into(), |(length, _)| to_hex(&reply[6..length])));
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {

@@ -38,6 +38,8 @@ pub(crate) struct Project {
     /// Holds the network namespace, as a shim does.
     pub(crate) shim: Option<Process>,
     pub(crate) network: Process,
+    /// Whether the device is a network namespace of the test, not the machine's.
+    has_device: bool,
 }
 
 pub(crate) struct Container {
@@ -48,22 +50,41 @@ pub(crate) struct Container {
 
 impl Project {
     pub(crate) fn start(networks: &[&str]) -> (Project, Client) {
+        Project::on(false, &configs(networks))
+    }
+
+    /// With a device of its own: a network namespace in which 198.51.100.1 is the only address besides loopback.
+    pub(crate) fn on_a_device(networks: &[NetworkConfig]) -> (Project, Client) {
+        Project::on(true, networks)
+    }
+
+    fn on(has_device: bool, networks: &[NetworkConfig]) -> (Project, Client) {
+        const DEVICE: &str = "ip link set lo up && ip link add out0 type veth peer name out1 &&
+            ip link set out0 up && ip link set out1 up &&
+            ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
+            echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("unshare");
-        let user = announced(command.args([
-            "--user",
-            "--map-root-user",
-            "sh",
-            "-c",
-            "echo up; exec sleep infinity",
-        ]));
-        let network = network_process(user.pid(), &socket(folder.path()), None);
-        let mut project = Project { folder, user, shim: None, network };
+        command.args(["--user", "--map-root-user"]);
+        if has_device {
+            command.arg("--net");
+        }
+        let script = format!("{}echo up && exec sleep infinity", if has_device { DEVICE } else { "" });
+        let user = announced(command.args(["sh", "-c", &script]));
+        let network = network_process(user_command(user.pid(), has_device), &socket(folder.path()), None);
+        let mut project = Project { folder, user, shim: None, network, has_device };
         let mut client = project.client();
-        client.configure(&configs(networks)).unwrap();
+        client.configure(networks).unwrap();
         let namespace = client.network_namespace().unwrap();
         project.shim = Some(enter(project.user.pid(), &File::from(namespace)));
         (project, client)
+    }
+
+    /// Starts a role of this test program on the device and waits until it is up.
+    pub(crate) fn serve(&self, role: &str, argument: &str) -> Process {
+        let mut command = user_command(self.user.pid(), self.has_device);
+        command.arg(test_program());
+        announced(&mut role_command(command, role, argument))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -75,7 +96,8 @@ impl Project {
         let shim = self.shim.as_ref().unwrap().pid();
         self.network.0.kill().unwrap();
         self.network.0.wait().unwrap();
-        self.network = network_process(self.user.pid(), &socket(self.folder.path()), Some(shim));
+        let command = user_command(self.user.pid(), self.has_device);
+        self.network = network_process(command, &socket(self.folder.path()), Some(shim));
         self.client()
     }
 
@@ -84,7 +106,7 @@ impl Project {
         let resolv_conf = self.folder.path().join(format!("{name}.resolv.conf"));
         std::fs::write(&resolv_conf, "").unwrap();
         let script = "mount --bind \"$0\" /etc/resolv.conf && echo up && exec sleep infinity";
-        let mut command = user_command(self.user.pid());
+        let mut command = user_command(self.user.pid(), false);
         command.args(["unshare", "--net", "--mount", "sh", "-c", script]).arg(&resolv_conf);
         let process = announced(&mut command);
         Container { name: name.to_owned(), process, resolv_conf }
@@ -192,16 +214,18 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("network.sock")
 }
 
-fn network_process(user: u32, socket: &Path, join: Option<u32>) -> Process {
-    let mut command = user_command(user);
+fn network_process(mut command: Command, socket: &Path, join: Option<u32>) -> Process {
     command.arg(test_program());
     let join = join.map_or(String::new(), |pid| pid.to_string());
     announced(&mut role_command(command, "network", &format!("{} {join}", socket.display())))
 }
 
-/// A command in the user namespace, otherwise where the test is.
-fn user_command(user: u32) -> Command {
+/// A command in the user namespace, and on the device if it is one of the test; otherwise where the test is.
+fn user_command(user: u32, on_device: bool) -> Command {
     let mut command = Command::new("nsenter");
+    if on_device {
+        command.arg("--net");
+    }
     command.args(["--user", "--preserve-credentials", "--target", &user.to_string()]);
     command
 }
@@ -209,7 +233,7 @@ fn user_command(user: u32) -> Command {
 fn enter(user: u32, namespace: &File) -> Process {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
-    let mut command = user_command(user);
+    let mut command = user_command(user, false);
     command.arg(format!("--net={path}")).args(["sh", "-c", "echo up; exec sleep infinity"]);
     announced(&mut command)
 }

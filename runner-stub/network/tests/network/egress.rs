@@ -1,0 +1,137 @@
+//! The way out, on a device that is a network namespace of the test: what is reached, and what is not.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+
+use crate::support::roles::to_hex;
+use crate::support::{Container, Project, configs, descriptors, wait_until};
+use dpack_network::{HOST_GATEWAY, NetworkConfig};
+
+const DEVICE: &str = "198.51.100.1";
+
+#[test]
+fn every_byte_is_right_both_ways() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("exchange", "7000");
+    let before = descriptors(project.network.pid());
+    for length in [0, 1, 70_000, 60 << 20] {
+        assert_eq!(web.ask("send", &format!("{DEVICE}:7000 {length}")), "true", "{length}");
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(web.ask("send", &format!("{DEVICE}:7000 {}", 4 << 20)), "true"));
+        }
+    });
+    wait_until("all connections are gone", || client.status().unwrap().outgoing == 0);
+    // Spare pipes are kept.
+    assert!(descriptors(project.network.pid()) <= before + 40);
+}
+
+#[test]
+fn a_container_is_told_what_the_device_is_told() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("listen", &format!("{DEVICE}:7000"));
+
+    let connect = |address: &str| web.ask("connect", address);
+    assert_eq!(connect(&format!("{DEVICE}:7000")), "connected");
+    assert_eq!(connect(&format!("{DEVICE}:7001")), ErrorKind::ConnectionRefused.to_string());
+    assert_eq!(connect("203.0.113.1:80"), ErrorKind::NetworkUnreachable.to_string());
+    // Nobody on the link answers no question about who has an address.
+    assert_ne!(connect("192.0.2.7:80"), "connected");
+}
+
+#[test]
+fn datagrams_and_pings_come_back() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("udp-echo", "7000");
+    for length in [1, 1472, 1473, 20_000, 60_000] {
+        let data: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+        let data = to_hex(&data);
+        assert!(web.ask("ask-udp", &format!("{DEVICE}:7000 {data}")) == data, "{length}");
+    }
+    // The refusal comes back at once, as an error of the socket.
+    let before = std::time::Instant::now();
+    assert_eq!(web.ask("ask-udp", &format!("{DEVICE}:7001 00")), "none");
+    assert!(before.elapsed() < std::time::Duration::from_secs(3));
+
+    assert_eq!(web.ask("ping", &format!("{DEVICE} 616263")), "0007616263");
+    let gateway = client.status().unwrap().networks[0].gateway;
+    assert_eq!(web.ask("ping", &format!("{gateway} 616263")), "0007616263");
+    assert_eq!(web.ask("ping", "203.0.113.1 616263"), "none");
+}
+
+#[test]
+fn the_loopback_of_the_device_is_out_of_reach() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _own = project.serve("listen", "127.0.0.1:7000");
+    let _all = project.serve("listen", "0.0.0.0:7001");
+    let gateway = client.status().unwrap().networks[0].gateway;
+    for address in
+        ["127.0.0.1", "127.0.0.2", "0.0.0.0", DEVICE, &gateway.to_string(), &HOST_GATEWAY.to_string()]
+    {
+        assert_ne!(web.ask("connect", &format!("{address}:7000")), "connected", "{address}");
+    }
+    assert_eq!(web.ask("connect", &format!("{HOST_GATEWAY}:7001")), "connected");
+    assert_ne!(web.ask("connect", &format!("{gateway}:7001")), "connected");
+    assert_ne!(web.ask("connect", "127.0.0.1:7001"), "connected");
+}
+
+#[test]
+fn networks_stay_apart_and_internal_ones_have_no_way_out() {
+    let internal = NetworkConfig { key: "inside".into(), internal: true };
+    let networks = [configs(&["a", "b"]), vec![internal]].concat();
+    let (project, mut client) = Project::on_a_device(&networks);
+    let (one, other, inner) =
+        (&project.container("one"), &project.container("other"), &project.container("inner"));
+    one.attach(&mut client, &[("a", &[])], &[]);
+    let at_other = other.attach(&mut client, &[("b", &[])], &[]);
+    let at_inner = inner.attach(&mut client, &[("inside", &[])], &[]);
+    let _server = project.serve("listen", "0.0.0.0:7000");
+    let _echo = project.serve("udp-echo", "7000");
+    let _service = other.serve("exchange", "7000");
+    let _inner = inner.serve("exchange", "7000");
+
+    assert_eq!(one.ask("connect", &format!("{DEVICE}:7000")), "connected");
+    let (other, inside) = (at_other.address().unwrap(), at_inner.address().unwrap());
+    let tried = [other, inside, at_other.interfaces[0].gateway, at_inner.interfaces[0].gateway];
+    std::thread::scope(|scope| {
+        for address in tried {
+            scope.spawn(move || assert_silent(one, address));
+        }
+        for address in [DEVICE.parse().unwrap(), HOST_GATEWAY, other] {
+            scope.spawn(move || assert_silent(inner, address));
+        }
+    });
+
+    // What is configured anew holds at once.
+    client.configure(&configs(&["a", "b", "inside"])).unwrap();
+    assert_eq!(inner.ask("connect", &format!("{DEVICE}:7000")), "connected");
+    client.configure(&networks).unwrap();
+    assert_ne!(inner.ask("connect", &format!("{DEVICE}:7000")), "connected");
+}
+
+fn assert_silent(container: &Container, address: Ipv4Addr) {
+    assert_ne!(container.ask("connect", &format!("{address}:7000")), "connected", "{address}");
+    assert_eq!(container.ask("ask-udp", &format!("{address}:7000 00")), "none", "{address}");
+    assert_eq!(container.ask("ping", &format!("{address} 00")), "none", "{address}");
+}
+
+#[test]
+fn a_new_network_process_opens_the_way_out_again() {
+    let (mut project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("exchange", "7000");
+    assert_eq!(web.ask("send", &format!("{DEVICE}:7000 100000")), "true");
+    let mut client = project.replace_network_process();
+    client.configure(&configs(&["default"])).unwrap();
+    assert_eq!(web.ask("send", &format!("{DEVICE}:7000 100000")), "true");
+}

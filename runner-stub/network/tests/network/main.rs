@@ -1,0 +1,16 @@
+//! The network process with real namespaces: names, isolation, published ports, the way out, and its own sudden death.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests: they fail the test and talk to it"
+)]
+
+mod egress;
+mod project;
+mod support;
+
+/// Not a test: what the others start inside namespaces.
+#[test]
+fn role() {
+    support::roles::play();
+}
