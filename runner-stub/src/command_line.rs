@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod log_printer;
+pub(crate) mod oci;
 mod output;
 mod progress;
 mod settings;

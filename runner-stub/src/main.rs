@@ -7,6 +7,8 @@
 //! | `dpack-run` | makes a one-off container and waits for it ([`command_line`]) |
 //! | `dpack-doctor` | tries overlayfs in a user namespace ([`command_line`]) |
 //! | `dpack-shim`, `dpack-exec` | parent of one container's PID 1; joins a container (`dpack_sandbox`) |
+//! | `dpack-oci` | goes into the user namespace of a bundle (`dpack_sandbox`) |
+//! | `dpack-runner`, or the verb `oci` | the OCI runtime command line ([`command_line::oci`]) |
 //! | anything else | the command line ([`command_line`]) |
 //!
 //! Namespaces, credentials and `fork` belong to a process with one thread: the role is decided before anything else.
@@ -32,6 +34,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     dpack_sandbox::role::dispatch();
+    if let Some(arguments) = command_line::oci::asked(std::env::args_os()) {
+        return command_line::oci::main(arguments);
+    }
     let role = std::env::args().next().unwrap_or_default();
     let outcome = match role.as_str() {
         supervisor::ROLE => supervisor::main(),

@@ -20,6 +20,16 @@ pub(crate) enum Message {
         /// PID 1 as the sender's PID namespace has it; 0 where the receiver knows better.
         init_pid: i32,
     },
+    /// The namespaces are there, and hooks outside may look at them. For `oci create` only.
+    Namespaces {
+        /// As in `Created`.
+        init_pid: i32,
+    },
+    /// The hooks are done.
+    Continue {
+        /// PID 1 as it is known outside; it cannot find out itself.
+        init_pid: i32,
+    },
     /// Go on.
     Start,
     /// The command is being executed.

@@ -10,8 +10,9 @@
 //! PID 1 ends when its parent does (`PR_SET_PDEATHSIG`): a container whose shim was killed would run on with nobody to
 //! write its log or to record its end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::net::SocketFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ use crate::cgroup::{Group, Place, Resources};
 use crate::channel::{Channel, Message};
 use crate::idmap::Mapped;
 use crate::ids::Link;
+use crate::oci::Stage;
 use crate::process::{self, Conditions, Streams};
 use crate::role::Child;
 use crate::spec::Bundle;
@@ -57,15 +59,17 @@ impl Drop for Owned {
 
 /// Forks PID 1 and waits until its root file system is ready. This process's own later children would be in the
 /// container's PID namespace too: it has none.
-pub(crate) fn create(bundle: &Bundle, streams: Streams, home: Option<&Home>) -> Result<Waiting, Error> {
+pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
+    let Creation { bundle, streams, home, detached } = creation;
     let mapped = Mapped::current();
     process::check(&bundle.spec.process)?;
     let nothing = Resources::default();
     let resources = bundle.spec.linux.resources.as_ref().unwrap_or(&nothing);
     let name = home.map(|home| home.name.as_str()).unwrap_or_default();
     let group = Group::create(home.map(|home| &home.place), name, resources)?.map(Owned);
+    // One that is started by somebody else has nobody to keep a keeper.
     let keeper = match &bundle.storage {
-        _ if !mapped.single || !ids::are_shown() => None,
+        _ if detached.is_some() || !mapped.single || !ids::are_shown() => None,
         storage => {
             let birth = storage.as_ref().and_then(|storage| ids::birth(&storage.upper));
             Some(ids::keeper(&ids::Setting { user: bundle.spec.process.user.clone(), birth })?)
@@ -77,19 +81,72 @@ pub(crate) fn create(bundle: &Bundle, streams: Streams, home: Option<&Home>) -> 
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop(channel);
         let group = group.as_ref().map(|owned| &owned.0);
-        let error = init(bundle, streams, mapped, keeper.as_ref(), &theirs, group);
+        let own = Own { bundle, mapped, keeper: keeper.as_ref(), group, detached };
+        let error = init(&own, streams, &theirs);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
     };
     drop((theirs, streams, keeper));
     let init = Child::of(pid).map_err(failed)?;
     let mut waiting = Waiting { init, terminal: None, group, channel, started: false };
-    let (_, terminal) = waiting.channel.expect("the container's first process")?;
-    waiting.terminal = terminal;
+    loop {
+        let init_pid = waiting.init.pid;
+        match (waiting.channel.expect("the container's first process")?, detached) {
+            ((Message::Namespaces { .. }, _), Some(detached)) => {
+                (detached.at_namespaces)(init_pid)?;
+                waiting.channel.send(&Message::Continue { init_pid }, None)?;
+            }
+            ((_, terminal), _) => {
+                waiting.terminal = terminal;
+                break;
+            }
+        }
+    }
     Ok(waiting)
 }
 
+/// What a container is created from.
+pub(crate) struct Creation<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) streams: Streams,
+    pub(crate) home: Option<&'a Home>,
+    /// It outlives us and is started by somebody else.
+    pub(crate) detached: Option<&'a Detached<'a>>,
+}
+
+/// A container by the OCI runtime command line.
+pub(crate) struct Detached<'a> {
+    /// On which PID 1 waits for its start.
+    pub(crate) listener: BorrowedFd<'a>,
+    /// How many descriptors from 3 on are passed on.
+    pub(crate) preserved: u32,
+    /// Runs hooks outside, with PID 1's number.
+    pub(crate) at_namespaces: &'a dyn Fn(i32) -> Result<(), Error>,
+    /// The state for hooks inside, with PID 1's number.
+    pub(crate) state: &'a dyn Fn(i32) -> serde_json::Value,
+}
+
+/// What PID 1 knows.
+struct Own<'a> {
+    bundle: &'a Bundle,
+    mapped: Mapped,
+    keeper: Option<&'a Link>,
+    group: Option<&'a Group>,
+    detached: Option<&'a Detached<'a>>,
+}
+
 impl Waiting {
+    /// Lets it live on without us.
+    pub(crate) fn release(mut self) -> Result<(), Error> {
+        self.channel.send(&Message::Start, None)?;
+        self.channel.expect("the container's first process")?;
+        self.started = true;
+        if let Some(owned) = self.group.take() {
+            std::mem::forget(owned);
+        }
+        Ok(())
+    }
+
     /// Lets it execute its command; returns when it does.
     pub(crate) fn start(&mut self) -> Result<(), Error> {
         self.channel.send(&Message::Start, None)?;
@@ -121,34 +178,37 @@ impl Drop for Waiting {
 }
 
 /// PID 1. Returns only on failure.
-fn init(
-    bundle: &Bundle,
-    streams: Streams,
-    mapped: Mapped,
-    keeper: Option<&Link>,
-    channel: &Channel,
-    group: Option<&Group>,
-) -> Error {
-    let attempt = || -> Result<Streams, Error> {
+fn init(own: &Own<'_>, streams: Streams, channel: &Channel) -> Error {
+    let (bundle, hooks) = (own.bundle, &own.bundle.spec.hooks);
+    let attempt = || -> Result<(Streams, i32), Error> {
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(process::confine("be bound to the shim"))?;
         // Before the cgroup namespace is made: its root is then the container's own group.
-        group.map_or(Ok(()), Group::enter)?;
+        own.group.map_or(Ok(()), Group::enter)?;
         process::set_oom_score(bundle.spec.process.oom_score_adj)?;
         namespaces::after_fork(&bundle.spec)?;
-        rootfs::enter(bundle, mapped)?;
+        let init_pid = own.detached.map_or(Ok(0), |_| tell_namespaces(channel))?;
+        rootfs::enter(bundle, own.mapped, &|| match own.detached {
+            Some(detached) if hooks.has(Stage::CreateContainer) => {
+                hooks.run(Stage::CreateContainer, &(detached.state)(init_pid))
+            }
+            _ => Ok(()),
+        })?;
         let (streams, master) = if bundle.spec.process.terminal {
             let (streams, master) = terminal::open()?;
             terminal::bind_console(&streams)?;
+            if let Some(size) = bundle.spec.process.console_size {
+                terminal::set_size(&master, size);
+            }
             (streams, Some(master))
         } else {
             (streams, None)
         };
         channel.send(&Message::Created { init_pid: 0 }, master.as_ref())?;
-        Ok(streams)
+        Ok((streams, init_pid))
     };
-    let streams = match attempt() {
-        Ok(streams) => streams,
+    let (streams, init_pid) = match attempt() {
+        Ok(created) => created,
         Err(error) => return error,
     };
     match channel.receive() {
@@ -156,6 +216,54 @@ fn init(
         // Nobody wants it started any more.
         _ => sys::exit_now(125),
     }
-    let conditions = Conditions { mapped, keeper, init: bundle.has_init(), parent: Some(channel) };
-    process::execute(&bundle.spec.process, streams, &conditions)
+    let Some(detached) = own.detached else {
+        let conditions = Conditions {
+            mapped: own.mapped,
+            keeper: own.keeper,
+            init: bundle.has_init(),
+            parent: Some(channel),
+            preserved: 0,
+        };
+        return process::execute(&bundle.spec.process, streams, &conditions);
+    };
+    let starter = match wait_for_start(detached, channel) {
+        Ok(starter) => starter,
+        Err(error) => return error,
+    };
+    let error = hooks.run(Stage::StartContainer, &(detached.state)(init_pid)).err().unwrap_or_else(|| {
+        let conditions = Conditions {
+            mapped: own.mapped,
+            keeper: own.keeper,
+            init: bundle.has_init(),
+            parent: None,
+            preserved: detached.preserved,
+        };
+        process::execute(&bundle.spec.process, streams, &conditions)
+    });
+    let _ = starter.send(&Message::Failed(Failure::from(&error)), None);
+    error
+}
+
+/// Has the hooks run that want to see the namespaces; our own number, as it is known outside.
+fn tell_namespaces(channel: &Channel) -> Result<i32, Error> {
+    channel.send(&Message::Namespaces { init_pid: 0 }, None)?;
+    match channel.expect("`create`")?.0 {
+        Message::Continue { init_pid } => Ok(init_pid),
+        _ => Err(Error::Vanished { process: "`create`" }),
+    }
+}
+
+/// Lets go of the process that made us and waits for the one that starts us.
+fn wait_for_start(detached: &Detached<'_>, channel: &Channel) -> Result<Channel, Error> {
+    set_parent_process_death_signal(None).map_err(process::confine("be let go"))?;
+    channel.send(&Message::Started, None)?;
+    let failed = |e: rustix::io::Errno| Error::System { step: "wait for the start", source: e.into() };
+    loop {
+        let accept = || rustix::net::accept_with(detached.listener, SocketFlags::CLOEXEC);
+        let starter = Channel::from_fd(rustix::io::retry_on_intr(accept).map_err(failed)?);
+        // Who connects and says nothing has not started anything.
+        if let Ok(Some((Message::Start, _))) = starter.receive() {
+            return Ok(starter);
+        }
+    }
 }

@@ -216,6 +216,38 @@ pub enum Error {
         /// Why it is missing.
         lack: Option<crate::cgroup::Lack>,
     },
+    /// A hook that failed, could not be started or took too long.
+    #[error("the {stage} hook `{path}` failed")]
+    Hook {
+        /// Its name in config.json.
+        stage: &'static str,
+        /// Its program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An ID that is taken.
+    #[error("container `{id}` exists already")]
+    ContainerExists {
+        /// The ID.
+        id: String,
+    },
+    /// An ID that nobody has.
+    #[error("container `{id}` does not exist")]
+    NoContainer {
+        /// The ID.
+        id: String,
+    },
+    /// A verb that does not fit the state.
+    #[error("container `{id}` is {status} and cannot be {what}")]
+    WrongStatus {
+        /// The ID.
+        id: String,
+        /// What it is.
+        status: &'static str,
+        /// What was asked.
+        what: &'static str,
+    },
     /// Freezing a container that has no control group of its own.
     #[error(
         "the container has no control group of its own, and only that can stop all its processes at once"

@@ -29,9 +29,6 @@ use crate::{Error, Failure, ids, signal, sys};
 /// `argv[0]` of the process that joins.
 pub const ROLE: &str = "dpack-exec";
 
-const REQUEST: i32 = 3;
-const INIT: i32 = 4;
-
 /// What to execute. The caller is outside the user namespace (or inside it) and single-threaded.
 #[derive(Debug, Clone)]
 pub struct ExecOptions<'a> {
@@ -80,12 +77,79 @@ struct Request {
     bound: bool,
     /// Milliseconds after which it is killed.
     limit_ms: Option<u64>,
+    /// Do not wait for its end.
+    detach: bool,
+    /// How many descriptors from 3 on are passed on.
+    preserved: u32,
 }
 
 /// A request on its way, and the process whose container it is for.
 struct Prepared {
     request: File,
     init: Child,
+    ways: Ways,
+}
+
+/// Where somebody wants to hear of the process, and what it is given: for the OCI runtime command line.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    /// Receives its number.
+    pub(crate) pid_file: Option<OwnedFd>,
+    /// Receives the pseudo-terminal's master.
+    pub(crate) console: Option<OwnedFd>,
+    /// Passed on as descriptors 3 and up.
+    pub(crate) preserved: Vec<OwnedFd>,
+}
+
+/// The role's descriptors, above those that are passed on.
+struct Numbers {
+    request: i32,
+    init: i32,
+    pid_file: i32,
+    console: i32,
+}
+
+impl Numbers {
+    fn above(preserved: u32) -> Self {
+        let first = 3 + preserved.cast_signed();
+        Numbers { request: first, init: first + 1, pid_file: first + 2, console: first + 3 }
+    }
+}
+
+/// Becomes a process in a container that somebody else watches over; returns only on failure, and ends at once with `detach`.
+pub(crate) fn become_joined(
+    init: Child,
+    bundle: &Bundle,
+    process: Process,
+    detach: bool,
+    ways: Ways,
+) -> Result<Infallible, Error> {
+    process::check(&process)?;
+    let request = Request {
+        detach,
+        preserved: u32::try_from(ways.preserved.len()).unwrap_or(0),
+        // The keeper of IDs would end with us.
+        birth: None,
+        ..Request::new(bundle, &init, process)
+    };
+    Err(Prepared::pack(&request, init, ways)?.role().replace())
+}
+
+impl Request {
+    fn new(bundle: &Bundle, init: &Child, process: Process) -> Self {
+        Request {
+            namespaces: namespaces(bundle).bits(),
+            limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
+            init: init.pid,
+            stdin: true,
+            bound: false,
+            limit_ms: None,
+            birth: bundle.storage.as_ref().and_then(|storage| ids::birth(&storage.upper)),
+            detach: false,
+            preserved: 0,
+            process,
+        }
+    }
 }
 
 impl Prepared {
@@ -94,27 +158,37 @@ impl Prepared {
         let init = signal::live_init(options.container_dir)?.ok_or_else(not_running)?;
         let bundle = Bundle::load(options.container_dir)?;
         let request = Request {
-            namespaces: namespaces(&bundle).bits(),
-            limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
-            init: init.pid,
             stdin: options.stdin,
             bound,
             limit_ms: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
-            birth: bundle.storage.as_ref().and_then(|storage| ids::birth(&storage.upper)),
-            process: process(&bundle.spec.process, options)?,
+            ..Request::new(&bundle, &init, process(&bundle.spec.process, options)?)
         };
+        Self::pack(&request, init, Ways::default())
+    }
+
+    fn pack(request: &Request, init: Child, ways: Ways) -> Result<Self, Error> {
         let failed = |source| Error::System { step: "pass the command on", source };
         let request =
-            memory_file(&serde_json::to_vec(&request).map_err(|e| failed(e.into()))?).map_err(failed)?;
-        Ok(Self { request, init })
+            memory_file(&serde_json::to_vec(request).map_err(|e| failed(e.into()))?).map_err(failed)?;
+        Ok(Self { request, init, ways })
     }
 
     fn role(&self) -> Spawn<'_> {
-        Spawn::new(ROLE)
-            .clear_env()
+        let preserved = u32::try_from(self.ways.preserved.len()).unwrap_or(0);
+        let numbers = Numbers::above(preserved);
+        let mut spawn = Spawn::new(ROLE).arg(preserved.to_string()).clear_env();
+        for (number, fd) in (3..).zip(&self.ways.preserved) {
+            spawn = spawn.fd(number, fd.as_fd());
+        }
+        for (number, fd) in [(numbers.pid_file, &self.ways.pid_file), (numbers.console, &self.ways.console)] {
+            if let Some(fd) = fd {
+                spawn = spawn.fd(number, fd.as_fd());
+            }
+        }
+        spawn
             .join_user_namespace(self.init.pid)
-            .fd(REQUEST, self.request.as_fd())
-            .fd(INIT, self.init.pidfd.as_fd())
+            .fd(numbers.request, self.request.as_fd())
+            .fd(numbers.init, self.init.pidfd.as_fd())
     }
 }
 
@@ -176,7 +250,7 @@ fn namespaces(bundle: &Bundle) -> CloneFlags {
 }
 
 /// The container's own process with what is asked for differently. Never more capabilities than it has.
-fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Process, Error> {
+pub(crate) fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Process, Error> {
     let mut process = own.clone();
     process.terminal = options.tty;
     process.args.clone_from(&options.args);
@@ -209,7 +283,7 @@ fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Process, Error> {
     Ok(process)
 }
 
-fn memory_file(content: &[u8]) -> io::Result<File> {
+pub(crate) fn memory_file(content: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create(c"dpack-exec", MemfdFlags::CLOEXEC)?);
     io::Write::write_all(&mut file, content)?;
     file.rewind()?;
@@ -218,8 +292,12 @@ fn memory_file(content: &[u8]) -> io::Result<File> {
 
 /// Role entry.
 pub fn main() -> ! {
-    let status = match (take_fd(REQUEST), take_fd(INIT)) {
-        (Some(request), Some(init)) => join(request, init).unwrap_or_else(|error| {
+    let preserved = std::env::args().nth(1).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    let numbers = Numbers::above(preserved);
+    let (request, init) = (take_fd(numbers.request), take_fd(numbers.init));
+    let (pid_file, console) = (take_fd(numbers.pid_file), take_fd(numbers.console));
+    let status = match (request, init) {
+        (Some(request), Some(init)) => join(request, init, pid_file, console).unwrap_or_else(|error| {
             let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
             let text = format!("error: {}\n{hint}", Failure::from(&error).line());
             let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
@@ -230,7 +308,12 @@ pub fn main() -> ! {
     sys::exit_now(status)
 }
 
-fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
+fn join(
+    request: OwnedFd,
+    init: OwnedFd,
+    pid_file: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+) -> Result<i32, Error> {
     let _ = rustix::thread::set_name(c"dpack-exec");
     let undumpable = rustix::process::DumpableBehavior::NotDumpable;
     rustix::process::set_dumpable_behavior(undumpable).map_err(process::confine("hide from tracing"))?;
@@ -246,7 +329,7 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     }
 
     let user = request.process.user.clone();
-    let keeper = match mapped.single && ids::are_shown() {
+    let keeper = match mapped.single && !request.detach && ids::are_shown() {
         true => Some(ids::keeper(&ids::Setting { user, birth: request.birth })?),
         false => None,
     };
@@ -263,7 +346,11 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     let mut master = None;
     if request.process.terminal {
         let (inside, outside) = terminal::open()?;
-        terminal::copy_size(&outside);
+        match (&console, request.process.console_size) {
+            (None, _) => terminal::copy_size(&outside),
+            (Some(_), Some(size)) => terminal::set_size(&outside, size),
+            (Some(_), None) => {}
+        }
         (streams, master) = (inside, Some(outside));
     }
 
@@ -276,6 +363,7 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
             keeper: keeper.as_ref(),
             init: false,
             parent: request.bound.then_some(&theirs),
+            preserved: request.preserved,
         };
         let error = process::execute(&request.process, streams, &conditions);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
@@ -286,6 +374,18 @@ fn join(request: OwnedFd, init: OwnedFd) -> Result<i32, Error> {
     if let Some((Message::Failed(failure), _)) = channel.receive()? {
         let _ = child.wait();
         return Err(Error::Remote(failure));
+    }
+    if let Some(file) = pid_file {
+        rustix::io::write(&file, pid.to_string().as_bytes())
+            .map_err(|e| Error::Write { path: "the PID file".into(), source: e.into() })?;
+    }
+    if let Some(socket) = &console
+        && let Some(terminal) = master.take()
+    {
+        crate::oci::send_console(socket, &terminal)?;
+    }
+    if request.detach {
+        return Ok(0);
     }
     if let Some(limit) = request.limit_ms
         && !child.ends_within(Duration::from_millis(limit)).map_err(failed)?

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::container::{self, Home, Waiting};
+use crate::container::{self, Creation, Home, Waiting};
 use crate::process::Streams;
 use crate::record::{self, Exit};
 use crate::spec::Bundle;
@@ -48,7 +48,8 @@ pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
         let null = null.map_err(|source| Error::Read { path: PathBuf::from("/dev/null"), source })?;
         streams.input = Some(null.into());
     }
-    let waiting = container::create(&bundle, streams, options.home)?;
+    let waiting =
+        container::create(Creation { bundle: &bundle, streams, home: options.home, detached: None })?;
     Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground, _claim: claim })
 }
 

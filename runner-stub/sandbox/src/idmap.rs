@@ -173,6 +173,11 @@ fn layout(own: u32, parts: &[(u32, u32)]) -> Vec<Range> {
     ranges
 }
 
+/// `newuidmap` and `newgidmap`, or why they cannot be used.
+pub(crate) fn helpers() -> Result<(PathBuf, PathBuf), String> {
+    Ok((helper("newuidmap")?, helper("newgidmap")?))
+}
+
 /// The helper's path, when it has the privilege it needs: setuid root or a file capability.
 fn helper(name: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();

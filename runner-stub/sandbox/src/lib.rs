@@ -24,6 +24,7 @@ pub mod idmap;
 pub mod ids;
 mod log;
 mod namespaces;
+pub mod oci;
 mod process;
 pub mod record;
 pub mod role;

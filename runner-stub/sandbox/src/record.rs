@@ -180,7 +180,7 @@ fn clear(container_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

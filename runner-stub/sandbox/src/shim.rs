@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::channel::{Channel, Message};
-use crate::container::{self, Home, Waiting};
+use crate::container::{self, Creation, Home, Waiting};
 use crate::log::{Log, Stream};
 use crate::process::Streams;
 use crate::record::{self, Exit, Running};
@@ -195,7 +195,7 @@ fn run(
         own: true,
         terminal: false,
     };
-    let mut waiting = container::create(&bundle, theirs, home)?;
+    let mut waiting = container::create(Creation { bundle: &bundle, streams: theirs, home, detached: None })?;
     // Only now: PID 1 has made its own network namespace from the host's, or stays in that.
     if let Some(namespace) = network {
         setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| Error::JoinNamespace {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::cgroup::Resources;
+use crate::oci::Hooks;
 
 /// A folder with a config.json.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Storage {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Spec {
+    #[serde(default)]
+    pub(crate) oci_version: String,
     pub(crate) process: Process,
     pub(crate) root: Root,
     #[serde(default)]
@@ -46,7 +49,7 @@ pub(crate) struct Spec {
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default)]
-    hooks: Option<BTreeMap<String, Vec<serde_json::Value>>>,
+    pub(crate) hooks: Hooks,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -77,6 +80,17 @@ pub(crate) struct Process {
     scheduler: Option<serde_json::Value>,
     #[serde(default)]
     io_priority: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) console_size: Option<ConsoleSize>,
+    /// What a later version of the specification adds may confine: it is refused.
+    #[serde(flatten, skip_serializing)]
+    unknown: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct ConsoleSize {
+    pub(crate) height: u16,
+    pub(crate) width: u16,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -159,6 +173,26 @@ pub(crate) struct Linux {
     personality: Option<serde_json::Value>,
     #[serde(default)]
     time_offsets: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) uid_mappings: Vec<IdMapping>,
+    #[serde(default)]
+    pub(crate) gid_mappings: Vec<IdMapping>,
+    /// Where the caller would like the control group: a wish that another place may answer.
+    #[serde(default)]
+    #[expect(dead_code, reason = "accepted, and told in RUNTIME.md")]
+    cgroups_path: Option<String>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, serde_json::Value>,
+}
+
+/// One line of a map of IDs.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub(crate) container_id: u32,
+    #[serde(rename = "hostID")]
+    pub(crate) host_id: u32,
+    pub(crate) size: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -189,15 +223,24 @@ pub(crate) struct Device {
 }
 
 impl Bundle {
-    /// Reads `dir/config.json`.
+    /// Reads `dir/config.json` of a container of ours, which has no hooks.
     pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
+        let bundle = Self::load_with_hooks(dir)?;
+        if bundle.spec.hooks.is_empty() { Ok(bundle) } else { Err(Error::Unsupported { property: "hooks" }) }
+    }
+
+    /// Reads `dir/config.json`, whoever has made it.
+    pub(crate) fn load_with_hooks(dir: &Path) -> Result<Self, Error> {
         let read = |path: &Path, source| Error::Read { path: path.to_owned(), source };
         let dir = std::fs::canonicalize(dir).map_err(|source| read(dir, source))?;
         let path = dir.join("config.json");
         let text = std::fs::read(&path).map_err(|source| read(&path, source))?;
-        let spec: Spec =
+        let mut spec: Spec =
             serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.clone(), source })?;
         spec.check()?;
+        for mount in &mut spec.mounts {
+            mount.resolve(&dir);
+        }
         let storage = spec.storage()?;
         Ok(Bundle { dir, spec, storage })
     }
@@ -213,33 +256,86 @@ impl Bundle {
     }
 }
 
+fn refuse_unknown(parent: &str, unknown: &BTreeMap<String, serde_json::Value>) -> Result<(), Error> {
+    match unknown.iter().find(|(_, value)| !value.is_null()) {
+        Some((name, _)) => Err(Error::Invalid {
+            property: format!("{parent}.{name}"),
+            reason: "it is not known here, and might be what confines the container".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+impl Mount {
+    /// The source of a bind mount may be relative to the bundle (config.md, "Mounts").
+    fn resolve(&mut self, bundle: &Path) {
+        let bind = self.kind.as_deref() == Some("bind")
+            || self.options.iter().any(|option| option == "bind" || option == "rbind");
+        if let Some(source) = self.source.as_mut().filter(|source| bind && !source.starts_with('/'))
+            && let Some(absolute) = bundle.join(&*source).to_str()
+        {
+            *source = absolute.to_owned();
+        }
+    }
+}
+
+impl Process {
+    /// Finds what cannot be done, before anything is.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        let refused = [
+            ("process.apparmorProfile", present(&self.apparmor_profile)),
+            ("process.selinuxLabel", present(&self.selinux_label)),
+            ("process.scheduler", self.scheduler.is_some()),
+            ("process.ioPriority", self.io_priority.is_some()),
+        ];
+        if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
+            return Err(Error::Unsupported { property });
+        }
+        refuse_unknown("process", &self.unknown)?;
+        let invalid = |property: &str, reason: &str| {
+            Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
+        };
+        if self.args.is_empty() {
+            return invalid("process.args", "a command is needed");
+        }
+        if !self.cwd.starts_with('/') {
+            return invalid("process.cwd", "an absolute path is needed");
+        }
+        Ok(())
+    }
+}
+
 impl Spec {
     fn check(&self) -> Result<(), Error> {
         let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let refused = [
-            ("hooks", self.hooks.as_ref().is_some_and(|hooks| hooks.values().any(|list| !list.is_empty()))),
             ("linux.seccomp", self.linux.seccomp.is_some()),
             ("linux.mountLabel", present(&self.linux.mount_label)),
             ("linux.intelRdt", self.linux.intel_rdt.is_some()),
             ("linux.personality", self.linux.personality.is_some()),
             ("linux.timeOffsets", self.linux.time_offsets.is_some()),
             ("linux.namespaces.time", self.namespace(NamespaceKind::Time).is_some()),
-            ("process.apparmorProfile", present(&self.process.apparmor_profile)),
-            ("process.selinuxLabel", present(&self.process.selinux_label)),
-            ("process.scheduler", self.process.scheduler.is_some()),
-            ("process.ioPriority", self.process.io_priority.is_some()),
         ];
         if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
             return Err(Error::Unsupported { property });
         }
+        refuse_unknown("linux", &self.linux.unknown)?;
+        self.process.check()?;
+        self.hooks.check()?;
         let invalid = |property: &str, reason: &str| {
             Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
         };
-        if self.process.args.is_empty() {
-            return invalid("process.args", "a command is needed");
+        if !self.oci_version.is_empty() && !self.oci_version.starts_with("1.") {
+            return invalid("ociVersion", "a version 1 is needed");
         }
-        if !self.process.cwd.starts_with('/') {
-            return invalid("process.cwd", "an absolute path is needed");
+        for (index, namespace) in self.linux.namespaces.iter().enumerate() {
+            if self.linux.namespaces[..index].iter().any(|other| other.kind == namespace.kind) {
+                return invalid("linux.namespaces", "a kind is there twice");
+            }
+            if namespace.path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                return invalid("linux.namespaces", "an absolute path is needed");
+            }
         }
         if self.namespace(NamespaceKind::Mount).is_none_or(|namespace| namespace.path.is_some()) {
             return invalid("linux.namespaces", "a new mount namespace is needed");

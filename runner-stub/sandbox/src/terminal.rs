@@ -76,6 +76,13 @@ impl Drop for RawMode {
     }
 }
 
+/// Gives the pseudo-terminal a size; none is an error nobody could do anything about.
+pub(crate) fn set_size(master: &OwnedFd, size: crate::spec::ConsoleSize) {
+    let size =
+        rustix::termios::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+    let _ = tcsetwinsize(master, size);
+}
+
 /// Gives the pseudo-terminal the size of the caller's window.
 pub(crate) fn copy_size(master: &OwnedFd) {
     for stream in [rustix::stdio::stdout(), rustix::stdio::stdin()] {

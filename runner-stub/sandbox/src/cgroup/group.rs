@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::hierarchy;
 use super::place::Place;
 use super::resources::Resources;
@@ -16,7 +18,7 @@ use crate::Error;
 const PREFIX: &str = "dpack-container-";
 
 /// A container's folders.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     pub(super) v2: Option<PathBuf>,
     /// By controller.

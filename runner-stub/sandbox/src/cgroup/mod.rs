@@ -23,3 +23,4 @@ pub use group::Group;
 pub use place::{Lack, Place, Unmet};
 pub use resources::Resources;
 pub use statistics::Statistics;
+pub(crate) use statistics::processes;

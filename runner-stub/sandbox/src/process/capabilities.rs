@@ -51,6 +51,11 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// All capabilities that are known, with their prefix.
+pub(crate) fn names() -> Vec<String> {
+    NAMES.iter().map(|name| format!("CAP_{name}")).collect()
+}
+
 /// The five sets of capabilities(7) as bits.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sets {

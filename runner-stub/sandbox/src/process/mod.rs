@@ -20,6 +20,7 @@ use crate::ids::{self, Link};
 use crate::spec::Process;
 use crate::sys;
 
+pub(crate) use capabilities::names as capability_names;
 pub(crate) use limits::set_oom_score;
 
 pub(crate) const STEP_KEYRING: &str = "leave the session keyring";
@@ -47,6 +48,8 @@ pub(crate) struct Conditions<'a> {
     pub(crate) init: bool,
     /// Ends when its parent does, at whose death this socket is closed.
     pub(crate) parent: Option<&'a Channel>,
+    /// How many descriptors from 3 on the command gets.
+    pub(crate) preserved: u32,
 }
 
 pub(crate) fn confine(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
@@ -107,7 +110,8 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
         init::become_init(process.terminal)?;
     }
     sys::reset_signals();
-    sys::close_from(3, false).map_err(|source| Error::Confine { step: "close descriptors", source })
+    sys::close_from(3 + conditions.preserved.cast_signed(), false)
+        .map_err(|source| Error::Confine { step: "close descriptors", source })
 }
 
 fn connect(streams: Streams, process: &Process) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -32,6 +32,11 @@ impl Enter {
                 Ok(Some(fd)) => Enter::Join(fd),
                 Ok(None) => Enter::Nothing,
                 Err(source) => return Err(Error::JoinUserNamespace { pid: *pid, source }),
+            },
+            UserNamespace::JoinAt(path) => match different(path) {
+                Ok(Some(fd)) => Enter::Join(fd),
+                Ok(None) => Enter::Nothing,
+                Err(source) => return Err(Error::JoinNamespace { path: (*path).to_owned(), source }),
             },
             UserNamespace::New(IdMap::Single { .. }) => Enter::NewSingle(
                 format!("0 {} 1\n", rustix::process::geteuid().as_raw()),
@@ -111,8 +116,12 @@ pub(super) fn write_map(full: &Full, pid: i32) -> Result<(), Error> {
 
 /// The user namespace of `pid`; none when it is ours.
 fn namespace_to_join(pid: i32) -> io::Result<Option<OwnedFd>> {
-    let open = |path: String| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let theirs = open(format!("/proc/{pid}/ns/user"))?;
-    let same = identity(&theirs)? == identity(&open("/proc/self/ns/user".to_owned())?)?;
+    different(Path::new(&format!("/proc/{pid}/ns/user")))
+}
+
+fn different(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let theirs = open(path)?;
+    let same = identity(&theirs)? == identity(&open(Path::new("/proc/self/ns/user"))?)?;
     Ok((!same).then_some(theirs))
 }

@@ -47,6 +47,7 @@ enum UserNamespace<'a> {
     Inherit,
     New(&'a IdMap),
     Join(i32),
+    JoinAt(&'a std::path::Path),
 }
 
 /// A role that runs. Dropping it neither kills nor reaps.
@@ -112,6 +113,12 @@ impl<'a> Spawn<'a> {
     /// In the user namespace of a live process (and a new mount namespace). No effect when we are in it already.
     pub fn join_user_namespace(mut self, pid: i32) -> Self {
         self.user_namespace = UserNamespace::Join(pid);
+        self
+    }
+
+    /// In the user namespace that a file leads to (and a new mount namespace).
+    pub fn join_user_namespace_at(mut self, path: &'a std::path::Path) -> Self {
+        self.user_namespace = UserNamespace::JoinAt(path);
         self
     }
 
@@ -220,11 +227,12 @@ pub fn take_fd(number: RawFd) -> Option<OwnedFd> {
     (number > 2).then(|| sys::inherited(number)).flatten()
 }
 
-/// The roles of this crate by `argv[0]`: `dpack-shim`, `dpack-exec`. Call first thing in `main`; does not return for them.
+/// The roles of this crate by `argv[0]`: `dpack-shim`, `dpack-exec`, `dpack-oci`. Call first thing in `main`; does not return for them.
 pub fn dispatch() {
     match std::env::args_os().next().as_deref().and_then(OsStr::to_str) {
         Some(crate::shim::ROLE) => crate::shim::main(),
         Some(crate::exec::ROLE) => crate::exec::main(),
+        Some(crate::oci::ROLE) => crate::oci::main(),
         _ => {}
     }
 }

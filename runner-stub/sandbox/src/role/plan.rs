@@ -20,7 +20,7 @@ const STEPS: [&str; 7] =
     [STEP_USER_NAMESPACE, STEP_MAP, STEP_JOIN, STEP_MOUNTS, STEP_STREAMS, STEP_PREPARE, STEP_EXECUTE];
 
 /// More than any role is given.
-const MOST_DESCRIPTORS: usize = 16;
+const MOST_DESCRIPTORS: usize = 48;
 
 /// Everything the child needs, allocated.
 pub(super) struct Plan<'a> {

@@ -36,8 +36,14 @@ impl Program {
         let path = rustix::fs::readlink("/proc/self/exe", Vec::new())?;
         let found = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let reachable = found.is_ok_and(|fd| self::identity(&fd) == Ok(identity));
-        if reachable && privileged && can_set_mount_attributes() {
-            return Ok(Program::Clone(path, identity));
+        if reachable && can_set_mount_attributes() {
+            if privileged {
+                return Ok(Program::Clone(path, identity));
+            }
+            // In the caller's own namespaces it can be cloned at once, or not at all.
+            if let Ok(clone) = clone_read_only(&path, identity) {
+                return Ok(Program::AsItIs(clone));
+            }
         }
         copy_to_memory(file, length).map(Program::AsItIs)
     }

@@ -26,8 +26,12 @@ use crate::Error;
 use crate::idmap::Mapped;
 use crate::spec::{Bundle, Spec};
 
-/// Makes the bundle's root file system the root of this process.
-pub(crate) fn enter(bundle: &Bundle, mapped: Mapped) -> Result<(), Error> {
+/// Makes the bundle's root file system the root of this process. `before_pivot` sees the host's paths still.
+pub(crate) fn enter(
+    bundle: &Bundle,
+    mapped: Mapped,
+    before_pivot: &dyn Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
     let spec = &bundle.spec;
     let plans =
         spec.mounts.iter().map(|mount| options::plan(mount, mapped)).collect::<Result<Vec<_>, _>>()?;
@@ -46,6 +50,7 @@ pub(crate) fn enter(bundle: &Bundle, mapped: Mapped) -> Result<(), Error> {
     if spec.root.readonly {
         mounts::make_read_only(&root).map_err(|source| Error::Cover { path: "/".to_owned(), source })?;
     }
+    before_pivot()?;
     pivot::pivot(root)
 }
 
