@@ -4,6 +4,7 @@
 //! `exit.json` belong to the shim and are read by `dpack_sandbox::record`. So every file has one writer, and anybody
 //! can tell a container's state while nobody is alive to ask.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -284,10 +285,27 @@ pub(crate) fn prefix<'a>(name: &'a str, project: &str) -> &'a str {
     name.strip_prefix(project).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name)
 }
 
-/// Changes when the container has to be made anew: the service (without what only orders starts), its image, the ID map.
-pub(crate) fn configuration_hash(service: &Service, image: &Digest, id_map: &str) -> Result<String> {
-    let service = Service { depends_on: std::collections::BTreeMap::new(), ..service.clone() };
-    let text = serde_json::to_vec(&(&service, image, id_map)).context("failed to encode a service")?;
+/// Changes when the container has to be made anew: the service (without what only orders starts), its configs and secrets,
+/// its image, the ID map.
+pub(crate) fn configuration_hash(
+    project: &Project,
+    service: &Service,
+    image: &Digest,
+    id_map: &str,
+) -> Result<String> {
+    // What orders starts, and how many there are, is no property of a container.
+    let own = Service { depends_on: BTreeMap::new(), replicas: None, ..service.clone() };
+    let files: Vec<_> = service
+        .configs
+        .iter()
+        .map(|file| project.configs.get(&file.source))
+        .chain(service.secrets.iter().map(|file| project.secrets.get(&file.source)))
+        .collect();
+    let encoded = match files.is_empty() {
+        true => serde_json::to_vec(&(&own, image, id_map)),
+        false => serde_json::to_vec(&(&own, image, id_map, files)),
+    };
+    let text = encoded.context("failed to encode a service")?;
     Ok(Digest::of(&text).hex())
 }
 
@@ -320,14 +338,16 @@ mod tests {
     #[test]
     fn the_configuration_hash_follows_what_the_container_is_made_of() {
         let (image, service) = (Digest::of(b"1"), Service { image: "a".into(), ..Service::default() });
-        let hash = |service: &Service, image| configuration_hash(service, &image, "full").unwrap();
+        let hash = |service: &Service, image| {
+            configuration_hash(&Project::default(), service, &image, "full").unwrap()
+        };
         let base = hash(&service, image);
         let mut ordered = service.clone();
         ordered.depends_on.insert("b".into(), Dependency::default());
         assert_eq!(hash(&ordered, image), base, "order of start is no property of the container");
         assert_ne!(hash(&service, Digest::of(b"2")), base);
         assert_ne!(hash(&Service { user: Some("1".into()), ..service.clone() }, image), base);
-        assert_ne!(configuration_hash(&service, &image, "single").unwrap(), base);
+        assert_ne!(configuration_hash(&Project::default(), &service, &image, "single").unwrap(), base);
     }
 
     #[test]

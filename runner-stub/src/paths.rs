@@ -161,6 +161,11 @@ impl ProjectPaths {
         self.folder.join("events.1.json")
     }
 
+    /// What a container shares as `/dev/shm`: in memory, where the runtime folder is.
+    pub(crate) fn shared_memory(&self, container: &str) -> PathBuf {
+        self.runtime.join("shm").join(container)
+    }
+
     /// All containers.
     pub(crate) fn containers(&self) -> PathBuf {
         self.folder.join("containers")

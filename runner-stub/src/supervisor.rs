@@ -19,6 +19,7 @@ mod carry_out;
 mod conditions;
 mod create;
 mod health;
+mod join;
 mod lifecycle;
 mod network;
 mod operations;
@@ -26,6 +27,7 @@ mod pidfd;
 mod reporter;
 mod restart;
 mod serve;
+mod sources;
 mod state;
 
 use std::fs::File;
@@ -39,9 +41,11 @@ use anyhow::{Context as _, Result};
 use dpack_sandbox::role::take_fd;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use create::{Making, anonymous_volumes, attach_network, check_bind, create, sandbox_failure};
+pub(crate) use create::{Making, attach_network, create, sandbox_failure};
+pub(crate) use join::{copy_etc, prepare as prepare_joins};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
+pub(crate) use sources::{anonymous_volumes, check_bind, check_files};
 
 use crate::failure::Failure;
 use crate::files;
@@ -126,6 +130,7 @@ fn run(supervisor: Rc<Supervisor>, lock: Lock, ready: File) -> Result<()> {
     // No client connects to us any more, and nobody else listens before the lock is free.
     let _ = files::remove(&project.socket());
     if !project.containers().is_dir() {
+        let _ = std::fs::remove_dir(project.runtime.join("shm"));
         let _ = std::fs::remove_dir(&project.runtime);
         remove_empty(&project);
     }

@@ -9,3 +9,11 @@ pub const UPPER: &str = "dev.dpack.upper";
 pub const WORK: &str = "dev.dpack.work";
 /// `true` when PID 1 is our init, which forks the command, reaps and forwards signals.
 pub const INIT: &str = "dev.dpack.init";
+/// `true` when standard input stays open, as a FIFO named `stdin` in the container's folder.
+pub const STDIN: &str = "dev.dpack.stdin";
+/// `none` when nothing of what the container writes is kept.
+pub const LOG: &str = "dev.dpack.log";
+/// Size in bytes at which a new log file is begun.
+pub const LOG_MAX_SIZE: &str = "dev.dpack.log.max-size";
+/// Number of log files that are kept.
+pub const LOG_MAX_FILE: &str = "dev.dpack.log.max-file";

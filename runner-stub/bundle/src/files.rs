@@ -11,11 +11,23 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
     ff02::1\tip6-allnodes\n\
     ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts` of a container with its own network: the fixed part, then the container's own addresses.
-pub fn hosts(hostname: &str, addresses: &[IpAddr]) -> String {
+/// `/etc/hosts` of a container with its own network: the fixed part, `extra_hosts`, then the container's own addresses,
+/// with its domain before its bare name.
+pub fn hosts(
+    hostname: &str,
+    domain: Option<&str>,
+    extra: &[(String, String)],
+    addresses: &[IpAddr],
+) -> String {
     let mut text = HOSTS.to_owned();
+    for (name, address) in extra {
+        let _ = writeln!(text, "{address}\t{name}");
+    }
     for address in addresses {
-        let _ = writeln!(text, "{address}\t{hostname}");
+        let _ = match domain {
+            Some(domain) => writeln!(text, "{address}\t{hostname}.{domain} {hostname}"),
+            None => writeln!(text, "{address}\t{hostname}"),
+        };
     }
     text
 }
@@ -60,10 +72,13 @@ mod tests {
 
     #[test]
     fn hosts_names_the_container_last() {
-        let text = hosts("web", &["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
+        let text = hosts("web", None, &[], &["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost "));
         assert!(text.ends_with("ff02::2\tip6-allrouters\n10.0.0.2\tweb\nfd00::2\tweb\n"));
-        assert_eq!(hosts("web", &[]), HOSTS);
+        assert_eq!(hosts("web", None, &[], &[]), HOSTS);
+        let extra = [("db".to_owned(), "1.2.3.4".to_owned())];
+        let text = hosts("web", Some("example.org"), &extra, &["10.0.0.2".parse().unwrap()]);
+        assert!(text.ends_with("1.2.3.4\tdb\n10.0.0.2\tweb.example.org web\n"), "{text}");
         assert_eq!(hostname("web"), "web\n");
     }
 

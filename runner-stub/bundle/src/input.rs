@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use dpack_compose::project::{NetworkMode, Service};
+use dpack_compose::project::{Ipc as SharedIpc, Namespace as Shared, NetworkMode, Service};
 
 use crate::annotation;
 use crate::image::ImageConfig;
+use crate::log::{self, LogError};
 use crate::mounts::{self, ResolvedMount};
 use crate::process::{self, ProcessError};
 use crate::security;
@@ -53,6 +54,12 @@ pub enum BundleError {
     /// What is to be executed, or as whom, is not clear.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// Where and how much is logged is not clear.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// `pid: host`.
+    #[error("`pid: host` is not supported: the container could reach every process of its user")]
+    DevicePids,
     /// A path of the device is not UTF-8.
     #[error("the path `{}` is not valid UTF-8", .0.display())]
     Path(PathBuf),
@@ -68,14 +75,15 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
         root: Root { path: "rootfs".to_owned(), readonly: input.service.read_only },
         mounts: mounts::mounts(input)?,
         process,
-        hostname: Some(hostname),
+        hostname: input.service.uts.is_none().then_some(hostname),
+        domainname: input.service.domainname.clone(),
+        annotations: input.service.annotations.clone(),
         linux: Linux {
-            namespaces: namespaces(network),
+            namespaces: namespaces(input)?,
             masked_paths: security::owned(security::MASKED_PATHS),
             readonly_paths: security::owned(security::READONLY_PATHS),
             ..Linux::default()
         },
-        ..Spec::default()
     };
     if *network != NetworkMode::Host {
         let (key, value) = security::UNPRIVILEGED_PORTS;
@@ -89,6 +97,12 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     if input.service.init {
         annotate(annotation::INIT, "true".to_owned());
     }
+    if input.service.stdin_open {
+        annotate(annotation::STDIN, "true".to_owned());
+    }
+    for (key, value) in log::options(input.service.logging.as_ref())? {
+        annotate(key, value);
+    }
     Ok(spec)
 }
 
@@ -101,13 +115,43 @@ fn hostname(input: &BundleInput<'_>) -> String {
     }
 }
 
-fn namespaces(network: &NetworkMode) -> Vec<Namespace> {
+/// Folder of a container in which links lead to the namespaces of others, made when it is started.
+pub const JOINED: &str = "ns";
+
+/// What is new, what is joined. What is the device's is left out.
+fn namespaces(input: &BundleInput<'_>) -> Result<Vec<Namespace>, BundleError> {
     use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    [Mount, Network, Uts, Pid, Ipc, Cgroup]
-        .into_iter()
-        .filter(|kind| *kind != Network || *network != NetworkMode::Host)
-        .map(|kind| Namespace { kind, path: None })
-        .collect()
+    let service = input.service;
+    let joined = |name: &str| text(&input.container_dir.join(JOINED).join(name)).map(PathBuf::from);
+    let mut namespaces = Vec::new();
+    for kind in [Mount, Network, Uts, Pid, Ipc, Cgroup] {
+        let path = match kind {
+            Network => match service.network {
+                NetworkMode::Host => continue,
+                NetworkMode::Service(_) | NetworkMode::Container(_) => Some(joined("net")?),
+                NetworkMode::Networks(_) | NetworkMode::None => None,
+            },
+            Uts => match service.uts {
+                Some(Shared::Host) => continue,
+                Some(Shared::Service(_) | Shared::Container(_)) => Some(joined("uts")?),
+                None => None,
+            },
+            Pid => match service.pid {
+                Some(Shared::Host) => return Err(BundleError::DevicePids),
+                Some(Shared::Service(_) | Shared::Container(_)) => Some(joined("pid")?),
+                None => None,
+            },
+            Ipc => match service.ipc {
+                Some(SharedIpc::Host) => continue,
+                Some(SharedIpc::Service(_) | SharedIpc::Container(_)) => Some(joined("ipc")?),
+                _ => None,
+            },
+            _ => None,
+        };
+        let path = path.map(|path| text(&path)).transpose()?;
+        namespaces.push(Namespace { kind, path });
+    }
+    Ok(namespaces)
 }
 
 /// Paths in a bundle are JSON, so text.

@@ -13,10 +13,11 @@ pub mod annotation;
 pub mod files;
 pub mod image;
 mod input;
+pub mod log;
 pub mod mounts;
 pub mod process;
 mod security;
 pub mod spec;
 pub mod users;
 
-pub use input::{BundleError, BundleInput, Host, spec};
+pub use input::{BundleError, BundleInput, Host, JOINED, spec};

@@ -6,16 +6,20 @@
 
 use std::path::PathBuf;
 
-use dpack_compose::project::{Mount as ServiceMount, MountSource, NetworkMode, Service};
+use dpack_compose::project::{Ipc, Mount as ServiceMount, MountSource, NetworkMode, Service};
 
 use crate::image::ImageConfig;
-use crate::input::{BundleError, BundleInput, text};
+use crate::input::{BundleError, BundleInput, JOINED, text};
 use crate::process::clean;
 use crate::spec::Mount;
 
 /// Private option of a bind mount: when its source is an empty folder, the image's content below the target is copied into
 /// it first, as Docker does with volumes. The sandbox takes it away before it mounts.
 pub const COPY_UP: &str = "x-dpack.copyup";
+
+/// Private option of a bind mount, with `=` and a path: what is mounted lies below the source, and no link leads out of
+/// that. Volumes belong to containers, which may put links into them.
+pub const SUBPATH: &str = "x-dpack.subpath";
 
 /// A planned mount and where its data lies on the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,21 +97,63 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
         let target = mount.target.clone();
         others.push(match &mount.source {
             MountSource::Tmpfs { size, mode } => tmpfs(target, mount.read_only, *size, *mode),
-            MountSource::Bind { .. } => bind(target, text(source)?, mount.read_only),
+            MountSource::Bind { propagation, not_recursive, .. } => {
+                let mut made = bind(target, text(source)?, mount.read_only);
+                if *not_recursive {
+                    made.options[0] = "bind".to_owned();
+                    made.options.retain(|option| option != "rro");
+                }
+                if let Some(propagation) = propagation {
+                    made.options[1] = format!("{propagation:?}").to_lowercase();
+                }
+                made
+            }
             MountSource::Image { .. } => bind(target, text(source)?, true),
-            MountSource::Volume { nocopy, .. } => {
+            MountSource::Volume { nocopy, subpath, .. } => {
                 let mut mount = bind(target, text(source)?, mount.read_only);
-                if !nocopy {
+                if let Some(subpath) = subpath {
+                    mount.options.push(format!("{SUBPATH}={subpath}"));
+                } else if !nocopy {
                     mount.options.push(COPY_UP.to_owned());
                 }
                 mount
             }
         });
     }
+    share_memory(input, &mut mounts)?;
     others.sort_by_key(|mount| mount.destination.matches('/').count());
     mounts.append(&mut others);
     Ok(mounts)
 }
+
+/// `/dev/shm` belongs to the IPC namespace: none, the device's, or one that several containers have.
+fn share_memory(input: &BundleInput<'_>, mounts: &mut Vec<Mount>) -> Result<(), BundleError> {
+    let source = match &input.service.ipc {
+        None | Some(Ipc::Private) => return Ok(()),
+        Some(Ipc::None) => {
+            mounts.retain(|mount| mount.destination != "/dev/shm");
+            return Ok(());
+        }
+        Some(Ipc::Host) => "/dev/shm".to_owned(),
+        Some(Ipc::Shareable | Ipc::Service(_) | Ipc::Container(_)) => {
+            text(&input.container_dir.join(JOINED).join("shm"))?
+        }
+    };
+    for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/shm") {
+        *mount = bind("/dev/shm".to_owned(), source.clone(), false);
+        mount.options.extend(["nosuid", "noexec", "nodev"].map(str::to_owned));
+    }
+    if input.service.ipc == Some(Ipc::Host) {
+        // Only who owns the IPC namespace may mount it.
+        for mount in mounts.iter_mut().filter(|mount| mount.destination == "/dev/mqueue") {
+            *mount = bind("/dev/mqueue".to_owned(), "/dev/mqueue".to_owned(), false);
+        }
+    }
+    Ok(())
+}
+
+/// Docker's size of `/dev/shm` in bytes.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// moby: `oci/defaults.go`.
 fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
@@ -117,6 +163,7 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
         source: Some(kind.to_owned()),
         options: options.iter().map(|&option| option.to_owned()).collect(),
     };
+    let shm_size = format!("size={}", input.service.shm_size.filter(|size| *size > 0).unwrap_or(SHM_SIZE));
     let mut pts =
         mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
     if !input.host.single_id {
@@ -140,7 +187,7 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         Mount {
             source: Some("shm".to_owned()),
-            ..mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"])
+            ..mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size])
         },
     ]
 }

@@ -55,6 +55,7 @@ pub(crate) fn process(input: &BundleInput<'_>, hostname: &str) -> Result<Process
         args,
         env,
         cwd: working_dir(input.service, input.image)?,
+        oom_score_adj: input.service.resources.oom_score_adj,
         ..Process::default()
     })
 }
@@ -124,7 +125,14 @@ pub fn stop_signal<'a>(service: &'a Service, image: &'a ImageConfig) -> &'a str 
 /// The service's user, else the image's, looked up in the image.
 fn user(input: &BundleInput<'_>) -> Result<ResolvedUser, UserError> {
     let name = input.service.user.as_deref().filter(|name| !name.is_empty()).unwrap_or(&input.image.user);
-    users::resolve(name, input.users)
+    let mut user = users::resolve(name, input.users)?;
+    for group in &input.service.group_add {
+        let gid = users::group(group, input.users)?;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(user)
 }
 
 fn working_dir(service: &Service, image: &ImageConfig) -> Result<String, ProcessError> {

@@ -23,6 +23,9 @@ pub struct Spec {
     /// Host name in the UTS namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// NIS domain name in the UTS namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
     /// Notes for the sandbox, see [`crate::annotation`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -79,6 +82,9 @@ pub struct Process {
     /// Resource limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
+    /// How readily the kernel kills it when memory runs out, -1000 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
     /// No privileges by execve(2).
     #[serde(default)]
     pub no_new_privileges: bool,

@@ -85,6 +85,15 @@ pub fn resolve(spec: &str, database: UserDatabase<'_>) -> Result<ResolvedUser, U
     Ok(resolved)
 }
 
+/// A group of `group_add`: a number, or a name that the image knows.
+pub fn group(spec: &str, database: UserDatabase<'_>) -> Result<u32, UserError> {
+    if let Some(gid) = number(spec) {
+        return id(gid, spec);
+    }
+    let found = database.group.lines().filter_map(group_entry).find(|entry| entry.name == spec);
+    found.map_or_else(|| Err(UserError::NoGroup(spec.to_owned())), |entry| id(entry.gid, spec))
+}
+
 struct PasswdEntry<'a> {
     name: &'a str,
     uid: u64,
@@ -180,6 +189,13 @@ mod tests {
         ] {
             assert_eq!(resolve(spec, DATABASE), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn groups_are_added_by_name_or_number() {
+        assert_eq!(group("log", DATABASE), Ok(4));
+        assert_eq!(group("1234", DATABASE), Ok(1234));
+        assert_eq!(group("nobody", DATABASE), Err(UserError::NoGroup("nobody".into())));
     }
 
     #[test]

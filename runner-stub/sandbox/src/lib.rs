@@ -22,6 +22,7 @@ pub mod exec;
 pub mod foreground;
 pub mod idmap;
 pub mod ids;
+pub mod input;
 mod log;
 mod namespaces;
 pub mod oci;

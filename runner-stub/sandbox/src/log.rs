@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::time;
 
@@ -26,9 +26,22 @@ impl Stream {
     }
 }
 
+/// How much is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LogLimits {
+    /// Nothing.
+    pub(crate) none: bool,
+    /// Bytes after which a new file is begun.
+    pub(crate) size: Option<u64>,
+    /// Files that are kept, the present one included.
+    pub(crate) files: u64,
+}
+
 /// The log of one container.
 #[derive(Debug)]
 pub(crate) struct Log {
+    path: PathBuf,
+    limits: LogLimits,
     file: File,
     batch: String,
     lines: u64,
@@ -37,7 +50,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Opens for appending. A torn last line (power cut) is ended.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, limits: LogLimits) -> io::Result<Self> {
         let mut file = File::options().create(true).append(true).read(true).open(path)?;
         let length = file.seek(SeekFrom::End(0))?;
         let mut last = [b'\n'];
@@ -47,7 +60,7 @@ impl Log {
         if last != *b"\n" {
             let _ = file.write_all(b"\n");
         }
-        Ok(Log { file, batch: String::new(), lines: 0, dropped: 0 })
+        Ok(Log { path: path.to_owned(), limits, file, batch: String::new(), lines: 0, dropped: 0 })
     }
 
     /// Takes what was read from a stream and writes its whole lines.
@@ -97,6 +110,11 @@ impl Log {
     }
 
     fn write(&mut self) {
+        if self.limits.none {
+            self.lines = 0;
+            self.batch.clear();
+            return;
+        }
         if self.dropped > 0 {
             let notice = format!("dpack: {} lines of the log are missing: no space was left\n", self.dropped);
             let batch = std::mem::take(&mut self.batch);
@@ -113,14 +131,39 @@ impl Log {
         self.batch.shrink_to(4 * LONGEST);
     }
 
+    /// `log.json` becomes `log.1.json`, that `log.2.json`, and the oldest goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        for age in (1..self.limits.files).rev() {
+            let from = if age == 1 { self.path.clone() } else { earlier(&self.path, age - 1) };
+            match std::fs::rename(from, earlier(&self.path, age)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.limits.files <= 1 {
+            std::fs::remove_file(&self.path)?;
+        }
+        self.file = File::options().create(true).append(true).read(true).open(&self.path)?;
+        Ok(())
+    }
+
     fn write_batch(&mut self) -> io::Result<()> {
-        let start = self.file.seek(SeekFrom::End(0))?;
+        let mut start = self.file.seek(SeekFrom::End(0))?;
+        if self.limits.size.is_some_and(|size| start >= size) {
+            self.rotate()?;
+            start = 0;
+        }
         let result = self.file.write_all(self.batch.as_bytes());
         if result.is_err() {
             self.file.set_len(start)?;
         }
         result
     }
+}
+
+/// The file beside `log.json` that was it `age` files ago.
+fn earlier(path: &Path, age: u64) -> PathBuf {
+    path.with_extension(format!("{age}.json"))
 }
 
 /// The inside of a JSON string.
@@ -168,7 +211,7 @@ mod tests {
     fn lines_are_whole_escaped_and_split_at_16_kib() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.json");
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, LogLimits::default()).unwrap();
         let (mut out, mut err) = (Stream::new("stdout"), Stream::new("stderr"));
         log.append(&mut out, b"one\ntw");
         log.append(&mut err, b"\"q\" \\ \t\x1b \xff\xfe \xe2\x82\xac\n");
@@ -191,7 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.json");
         std::fs::write(&path, "{\"log\":\"tor").unwrap();
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, LogLimits::default()).unwrap();
         log.append(&mut Stream::new("stdout"), b"next\n");
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
@@ -204,8 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn a_limited_log_is_kept_in_some_files_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let limits = LogLimits { none: false, size: Some(100), files: 3 };
+        let mut log = Log::open(&path, limits).unwrap();
+        let mut out = Stream::new("stdout");
+        for line in ["1\n", "2\n", "3\n", "4\n", "5\n", "6\n", "7\n", "8\n"] {
+            log.append(&mut out, line.as_bytes());
+        }
+        let texts = |path: &Path| lines(path).into_iter().map(|(_, text)| text).collect::<String>();
+        assert_eq!(
+            [earlier(&path, 2), earlier(&path, 1), path.clone()].map(|path| texts(&path)),
+            ["3\n4\n", "5\n6\n", "7\n8\n"]
+        );
+        assert!(!earlier(&path, 3).exists());
+        let mut log = Log::open(&path, LogLimits { none: true, ..limits }).unwrap();
+        log.append(&mut out, b"9\n");
+        assert_eq!(texts(&path), "7\n8\n");
+    }
+
+    #[test]
     fn a_full_disk_drops_and_counts() {
         let mut log = Log {
+            path: "/dev/full".into(),
+            limits: LogLimits::default(),
             file: File::options().write(true).open("/dev/full").unwrap(),
             batch: String::new(),
             lines: 0,

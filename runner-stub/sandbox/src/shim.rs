@@ -15,6 +15,7 @@ use rustix::pipe::PipeFlags;
 
 use crate::channel::{Channel, Message};
 use crate::container::{self, Creation, Home, Waiting};
+use crate::input::{self, Input};
 use crate::log::{Log, Stream};
 use crate::process::Streams;
 use crate::record::{self, Exit, Running};
@@ -166,6 +167,9 @@ struct Watched {
     signals: SignalFd,
     log: Log,
     streams: Vec<(OwnedFd, Stream)>,
+    input: Option<Input>,
+    /// The first stream is a pseudo-terminal, to which the input has to be carried.
+    terminal: bool,
 }
 
 /// Creates the container, waits for the word, starts it.
@@ -183,13 +187,17 @@ fn run(
     let bundle = Bundle::load(container_dir)?;
     let claim = record::claim(&bundle.dir)?;
     let path = bundle.dir.join("log.json");
-    let log = Log::open(&path).map_err(|source| Error::Write { path, source })?;
+    let log = Log::open(&path, bundle.log_limits()).map_err(|source| Error::Write { path, source })?;
 
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system("make a pipe"));
     let ((output, their_output), (errors, their_errors)) = (pipe()?, pipe()?);
+    let (their_input, input) = match bundle.has_input() {
+        true => input::open(&bundle.dir).map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+        false => (None, None),
+    };
     let theirs = Streams {
-        // Standard input is `/dev/null` already.
-        input: None,
+        // Otherwise it is `/dev/null` already.
+        input: their_input,
         output: Some(their_output),
         errors: Some(their_errors),
         own: true,
@@ -203,6 +211,7 @@ fn run(
             source: e.into(),
         })?;
     }
+    let terminal = waiting.terminal.is_some();
     let streams = match waiting.terminal.take() {
         Some(master) => vec![(master, Stream::new("stdout"))],
         None => vec![(output, Stream::new("stdout")), (errors, Stream::new("stderr"))],
@@ -228,6 +237,8 @@ fn run(
         signals,
         log,
         streams,
+        input,
+        terminal,
     })
 }
 
@@ -274,6 +285,11 @@ fn watch(mut watched: Watched, channel: Channel) -> i32 {
         if let Some(status) = signals(&watched) {
             break status;
         }
+        if let (true, Some(input), Some((master, _))) =
+            (watched.terminal, &mut watched.input, watched.streams.first())
+        {
+            input.carry(master);
+        }
         let log = &mut watched.log;
         watched.streams.retain_mut(|(fd, stream)| copy(fd, stream, log, &mut buffer).0);
     };
@@ -299,7 +315,11 @@ fn watch(mut watched: Watched, channel: Channel) -> i32 {
 
 fn wait_for_something(watched: &Watched) {
     let mut fds = vec![PollFd::new(&watched.signals, PollFlags::IN)];
-    fds.extend(watched.streams.iter().map(|(fd, _)| PollFd::new(fd, PollFlags::IN)));
+    let carried = watched.input.as_ref().filter(|_| watched.terminal && !watched.streams.is_empty());
+    let full = carried.is_some_and(Input::has_pending);
+    let wanted = if full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    fds.extend(watched.streams.iter().map(|(fd, _)| PollFd::new(fd, wanted)));
+    fds.extend(carried.and_then(Input::source).map(|fifo| PollFd::new(fifo, PollFlags::IN)));
     let _ = rustix::event::poll(&mut fds, None);
 }
 

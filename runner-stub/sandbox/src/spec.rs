@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::cgroup::Resources;
 use crate::oci::Hooks;
+use crate::log::LogLimits;
 
 /// A folder with a config.json.
 #[derive(Debug)]
@@ -248,6 +249,21 @@ impl Bundle {
     /// Where the root file system is mounted.
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.dir.join(&self.spec.root.path)
+    }
+
+    /// Standard input stays open (`dev.dpack.stdin`).
+    pub(crate) fn has_input(&self) -> bool {
+        self.spec.annotations.get("dev.dpack.stdin").is_some_and(|value| value == "true")
+    }
+
+    /// What of the output is kept (`dev.dpack.log…`).
+    pub(crate) fn log_limits(&self) -> LogLimits {
+        let number = |name: &str| self.spec.annotations.get(name).and_then(|value| value.parse().ok());
+        LogLimits {
+            none: self.spec.annotations.get("dev.dpack.log").is_some_and(|value| value == "none"),
+            size: number("dev.dpack.log.max-size"),
+            files: number("dev.dpack.log.max-file").unwrap_or(1),
+        }
     }
 
     /// PID 1 is our process and the command its child (`dev.dpack.init`).

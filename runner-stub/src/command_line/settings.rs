@@ -15,7 +15,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{MountSource, Project};
+use dpack_compose::project::{FileSource, MountSource, Project};
 use dpack_compose::{Environment, Model, Resolved};
 use serde_json::{Value as Json, json};
 
@@ -142,8 +142,14 @@ impl Settings {
         for (name, service) in &mut project.services {
             for mount in &mut service.volumes {
                 if let MountSource::Bind { source, .. } = &mut mount.source {
-                    *source = self.bind_source(source, name)?;
+                    *source = self.device_path(source, || format!("service `{name}` mounts"))?;
                 }
+            }
+        }
+        let objects = project.configs.iter_mut().chain(&mut project.secrets);
+        for (name, object) in objects {
+            if let FileSource::File(path) = &mut object.source {
+                *path = self.device_path(path, || format!("`{name}` is"))?;
             }
         }
         Ok(Desired { project, executable: self.executable_path.clone() })
@@ -157,23 +163,19 @@ impl Settings {
         }
     }
 
-    fn bind_source(&self, source: &str, service: &str) -> Result<String, Failure> {
-        let path = match source.strip_prefix('~') {
+    /// A path of a Compose file where it is on this device; `who` begins what is said when it cannot be.
+    fn device_path(&self, written: &str, who: impl Fn() -> String) -> Result<String, Failure> {
+        let path = match written.strip_prefix('~') {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 let home = self.home.as_ref().ok_or_else(|| {
-                    Failure::environment(format!(
-                        "service `{service}` mounts `{source}`, and HOME is not set"
-                    ))
+                    Failure::environment(format!("{} `{written}`, and HOME is not set", who()))
                 })?;
                 home.join(rest.trim_start_matches('/'))
             }
-            _ => self.folder().join(source),
+            _ => self.folder().join(written),
         };
         normal(&path).into_os_string().into_string().map_err(|path| {
-            Failure::environment(format!(
-                "service `{service}` mounts `{}`, which is not UTF-8",
-                path.display()
-            ))
+            Failure::environment(format!("{} `{}`, which is not UTF-8", who(), path.display()))
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One log file, line by line, from any point, while it grows.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -15,6 +16,9 @@ use crate::time::{self, Nanoseconds};
 const BLOCK: usize = 64 << 10;
 /// A line of output longer than this is shown in pieces; an object longer than this is skipped.
 const LONGEST: usize = 1 << 20;
+
+/// Files of one log that are looked at for the one that was open.
+const MOST_FILES: u64 = 100;
 
 /// Which stream a line was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub(crate) struct Reader {
     path: PathBuf,
     file: Option<File>,
     inode: u64,
+    /// Files that come after it, up to the one at `path`.
+    next: VecDeque<File>,
     /// Bytes read and not yet understood, from `used` on.
     buffer: Vec<u8>,
     used: usize,
@@ -79,23 +85,50 @@ impl Reader {
             path: path.to_owned(),
             file: None,
             inode: 0,
+            next: VecDeque::new(),
             buffer: Vec::new(),
             used: 0,
             skipping: false,
             partial: [None, None],
         };
-        if reader.reopen()?
-            && let Some(file) = &mut reader.file
-        {
-            let offset = match start {
-                Start::Beginning => 0,
-                Start::Last(lines) => offset_of_last(file, lines)
-                    .with_context(|| format!("failed to read `{}`", path.display()))?,
-                Start::Offset(offset) => offset,
-            };
-            file.seek(SeekFrom::Start(offset))?;
+        if reader.reopen()? {
+            reader.go_to(start).with_context(|| format!("failed to read `{}`", path.display()))?;
         }
         Ok(reader)
+    }
+
+    /// Goes to where reading begins: in the file that is open, or in one that was the log before it.
+    fn go_to(&mut self, start: Start) -> std::io::Result<()> {
+        let Some(newest) = self.file.take() else { return Ok(()) };
+        let mut files = VecDeque::from([newest]);
+        let mut offset = 0;
+        match start {
+            Start::Offset(known) => offset = known,
+            Start::Beginning => {
+                for age in 1.. {
+                    let Ok(file) = File::open(earlier(&self.path, age)) else { break };
+                    files.push_front(file);
+                }
+            }
+            Start::Last(mut missing) => {
+                for age in 1.. {
+                    let (found, left) = offset_of_last(&files[0], missing)?;
+                    (offset, missing) = (found, left);
+                    if left == 0 {
+                        break;
+                    }
+                    let Ok(file) = File::open(earlier(&self.path, age)) else { break };
+                    files.push_front(file);
+                }
+            }
+        }
+        if let Some(mut file) = files.pop_front() {
+            file.seek(SeekFrom::Start(offset))?;
+            self.inode = file.metadata()?.ino();
+            self.file = Some(file);
+        }
+        self.next = files;
+        Ok(())
     }
 
     /// The size of the log at `path`: where a reader begins that wants only what is still to come.
@@ -122,7 +155,7 @@ impl Reader {
                 self.buffer.clear();
                 self.skipping = true;
             }
-            if !self.read_block()? && !self.reopen()? {
+            if !self.read_block()? && !self.next_file()? && !self.reopen()? {
                 return Ok(None);
             }
         }
@@ -131,6 +164,20 @@ impl Reader {
     /// What is left of a line that its writer never ended; for when the container is gone.
     pub(crate) fn rest(&mut self) -> Option<Line> {
         self.partial.iter_mut().find_map(Option::take)
+    }
+
+    /// The file that is open is now the one `age` files before the log.
+    fn is_now(&self, age: u64) -> bool {
+        self.file.is_some()
+            && std::fs::metadata(earlier(&self.path, age)).is_ok_and(|found| found.ino() == self.inode)
+    }
+
+    /// Goes on with the file after the one that is open, if there is one.
+    fn next_file(&mut self) -> Result<bool> {
+        let Some(file) = self.next.pop_front() else { return Ok(false) };
+        self.inode = file.metadata()?.ino();
+        self.file = Some(file);
+        Ok(true)
     }
 
     fn read_block(&mut self) -> Result<bool> {
@@ -153,6 +200,15 @@ impl Reader {
         };
         if self.file.is_some() && inode == self.inode {
             return Ok(false);
+        }
+        // What was written between our last look and the change is still in the old file.
+        if self.file.is_some() && self.read_block()? {
+            return Ok(true);
+        }
+        if let Some(age) = (1..=MOST_FILES).find(|age| self.is_now(*age)) {
+            let newer = (1..age).rev().filter_map(|age| File::open(earlier(&self.path, age)).ok());
+            self.next = newer.chain(File::open(&self.path).ok()).collect();
+            return self.next_file();
         }
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -180,11 +236,17 @@ fn take(partial: &mut [Option<Line>; 2], bytes: &[u8]) -> Option<Line> {
     if object.log.ends_with('\n') || line.text.len() > LONGEST { partial[slot].take() } else { None }
 }
 
-/// Offset from which `lines` lines follow, found from the end: the log may be large.
-fn offset_of_last(file: &File, lines: usize) -> std::io::Result<u64> {
+/// The file beside the log that was it `age` files ago.
+fn earlier(path: &Path, age: u64) -> PathBuf {
+    path.with_extension(format!("{age}.json"))
+}
+
+/// Offset from which `lines` lines follow, found from the end: the log may be large. And how many are missing when the
+/// file has less.
+fn offset_of_last(file: &File, lines: usize) -> std::io::Result<(u64, usize)> {
     let size = file.metadata()?.len();
     if lines == 0 {
-        return Ok(size);
+        return Ok((size, 0));
     }
     let (mut from, mut missing) = (size, lines + 1);
     let mut tail: Vec<u8> = Vec::new();
@@ -200,13 +262,14 @@ fn offset_of_last(file: &File, lines: usize) -> std::io::Result<u64> {
             let Some(begin) = tail[..end].iter().rposition(|byte| *byte == b'\n') else { break };
             missing -= usize::from(ends_a_line(&tail[begin + 1..end]));
             if missing == 0 {
-                return Ok(from + end as u64 + 1);
+                return Ok((from + end as u64 + 1, 0));
             }
             tail.truncate(begin + 1);
         }
     }
-    // The very first object is left; it is needed in any case.
-    Ok(0)
+    // The very first object is left.
+    missing -= usize::from(tail.strip_suffix(b"\n").is_some_and(ends_a_line));
+    Ok(if missing == 0 { (tail.len() as u64, 0) } else { (0, missing - 1) })
 }
 
 fn ends_a_line(object: &[u8]) -> bool {

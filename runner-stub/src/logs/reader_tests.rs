@@ -108,3 +108,29 @@ fn a_log_that_is_not_there_yet_is_read_when_it_comes() {
     std::fs::write(&path, object("a\n", "stdout", 1)).unwrap();
     assert_eq!(texts(&mut reader), ["a"]);
 }
+
+#[test]
+fn a_log_in_several_files_is_one_log() {
+    let line = |n: u32| object(&format!("{n}\n"), "stdout", n);
+    let (_folder, path) = log(&[line(5), line(6)].concat());
+    std::fs::write(earlier(&path, 1), [line(3), line(4)].concat()).unwrap();
+    std::fs::write(earlier(&path, 2), [line(1), line(2)].concat()).unwrap();
+    for (start, expected) in [
+        (Start::Beginning, vec!["1", "2", "3", "4", "5", "6"]),
+        (Start::Last(1), vec!["6"]),
+        (Start::Last(2), vec!["5", "6"]),
+        (Start::Last(3), vec!["4", "5", "6"]),
+        (Start::Last(4), vec!["3", "4", "5", "6"]),
+        (Start::Last(9), vec!["1", "2", "3", "4", "5", "6"]),
+    ] {
+        assert_eq!(texts(&mut Reader::open(&path, start).unwrap()), expected, "{start:?}");
+    }
+    let mut reader = Reader::open(&path, Start::Last(0)).unwrap();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(line(7).as_bytes()).unwrap();
+    for number in [8, 9] {
+        std::fs::rename(earlier(&path, 1), earlier(&path, 2)).unwrap();
+        std::fs::rename(&path, earlier(&path, 1)).unwrap();
+        std::fs::write(&path, line(number)).unwrap();
+    }
+    assert_eq!(texts(&mut reader), ["7", "8", "9"], "two new files between two looks");
+}

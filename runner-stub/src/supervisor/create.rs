@@ -7,24 +7,24 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use dpack_bundle::image::ImageConfig;
-use dpack_bundle::mounts::{self, ResolvedMount};
 use dpack_bundle::users::UserDatabase;
 use dpack_bundle::{BundleInput, Host, files as etc};
-use dpack_compose::project::{MountSource, NetworkMode, Port, Service};
+use dpack_compose::project::{NetworkMode, Port, Project, Service};
 use dpack_network::{Attach, Attached};
 use dpack_payload::application::Image;
-use dpack_payload::digest::Digest;
 use dpack_sandbox::shim::{self, CreateOptions};
 
 use super::attach::lock;
 use super::network::{Network, ports};
+use super::{join, sources};
 use crate::container::{Identity, random_id};
 use crate::failure::{Context as _, Failure};
 use crate::files::Lasts;
 use crate::health::Check;
 use crate::paths::ProjectPaths;
+use crate::payload::Executable;
 use crate::{events, files, time};
 
 /// Largest `/etc/passwd` that is read from an image.
@@ -38,6 +38,10 @@ pub(crate) struct Making<'a> {
     pub(crate) name: &'a str,
     /// Its service's name.
     pub(crate) service_name: &'a str,
+    /// The project, and the executable that has its images.
+    pub(crate) model: &'a Project,
+    /// Where images are.
+    pub(crate) executable: &'a Executable,
     /// Its service; `run` changes its command first.
     pub(crate) service: &'a Service,
     /// Which replica.
@@ -75,8 +79,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
             .environment()?;
     }
     let id = random_id()?;
-    let planned = mounts::plan(making.service, &image).input()?;
-    let mounts = planned.into_iter().map(|mount| resolve(making, mount)).collect::<Result<Vec<_>>>()?;
+    let mounts = sources::resolve(making, &image)?;
     let (passwd, group) = (image_file(making.layers, "etc/passwd"), image_file(making.layers, "etc/group"));
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let spec = dpack_bundle::spec(&BundleInput {
@@ -93,7 +96,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     .input()?;
     let lasts = if making.one_off { Lasts::ThisBoot } else { Lasts::Always };
     files::write_json_that(lasts, &folder.join("config.json"), &spec)?;
-    write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), &making.service.network, None)?;
+    write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), making.service, None)?;
     let identity = Identity {
         version: Identity::VERSION,
         id,
@@ -125,68 +128,6 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     Ok(identity)
 }
 
-/// Finds the place of a mount on the device, and makes what may be made.
-fn resolve(making: &Making<'_>, mount: dpack_compose::project::Mount) -> Result<ResolvedMount> {
-    let source = match &mount.source {
-        MountSource::Volume { source, .. } => {
-            let name = match source {
-                Some(key) => key.clone(),
-                // `@` is in no volume's key, so that it cannot be one of the project's.
-                None => format!(
-                    "{}{}",
-                    anonymous_prefix(making.name),
-                    &Digest::of(mount.target.as_bytes()).hex()[..12]
-                ),
-            };
-            let folder = making.project.volumes().join(name);
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("failed to create `{}`", folder.display()))
-                .environment()?;
-            folder
-        }
-        MountSource::Bind { source, create_host_path, .. } => {
-            let source = PathBuf::from(source);
-            if !source.exists() {
-                check_bind(making.service_name, &source, *create_host_path)?;
-                fs::create_dir_all(&source)
-                    .with_context(|| format!("failed to create `{}`", source.display()))
-                    .environment()?;
-            }
-            source
-        }
-        MountSource::Tmpfs { .. } => PathBuf::new(),
-        MountSource::Image { source, .. } => {
-            bail!("the mount of image `{source}` on `{}` is not supported", mount.target)
-        }
-    };
-    Ok(ResolvedMount { mount, source })
-}
-
-/// What the names of a container's anonymous volumes begin with.
-fn anonymous_prefix(container: &str) -> String {
-    format!("@{container}@")
-}
-
-/// The anonymous volumes of a container, for when nobody will make it again.
-pub(crate) fn anonymous_volumes(project: &ProjectPaths, container: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(project.volumes()).into_iter().flatten().flatten();
-    let ours =
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&anonymous_prefix(container)));
-    ours.map(|entry| entry.path()).collect()
-}
-
-/// Refuses a bind source that is missing and may not be made.
-pub(crate) fn check_bind(service: &str, source: &Path, create: bool) -> Result<(), Failure> {
-    if create || source.exists() {
-        return Ok(());
-    }
-    Err(Failure::environment(format!(
-        "service `{service}` mounts `{}`, which does not exist",
-        source.display()
-    ))
-    .hint(format!("mkdir -p {}", source.display())))
-}
-
 /// A file of an image by its topmost layer; empty where there is none. The image is not trusted: a link is followed no
 /// further than its own layer, and what is no regular file is nothing.
 fn image_file(layers: &[PathBuf], path: &str) -> String {
@@ -209,12 +150,7 @@ fn image_file(layers: &[PathBuf], path: &str) -> String {
 }
 
 /// Writes the files below `/etc`. In place, because a running container has them mounted.
-fn write_etc(
-    folder: &Path,
-    hostname: &str,
-    network: &NetworkMode,
-    attached: Option<&Attached>,
-) -> Result<()> {
+fn write_etc(folder: &Path, hostname: &str, service: &Service, attached: Option<&Attached>) -> Result<()> {
     let device = |path: &str| match fs::read_to_string(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to read `{path}`"))
@@ -224,14 +160,22 @@ fn write_etc(
     let addresses: Vec<IpAddr> = attached.and_then(Attached::address).map(IpAddr::V4).into_iter().collect();
     let servers: Vec<IpAddr> =
         attached.and_then(|attached| attached.nameserver).map(IpAddr::V4).into_iter().collect();
-    let (hosts, resolv_conf) = match network {
-        NetworkMode::Host => (device("/etc/hosts")?, device("/etc/resolv.conf")?),
-        NetworkMode::None => (etc::hosts(hostname, &[]), device("/etc/resolv.conf")?),
-        NetworkMode::Service(other) | NetworkMode::Container(other) => {
-            bail!("sharing the network of `{other}` is not supported")
+    let extra: Vec<(String, String)> = service
+        .extra_hosts
+        .iter()
+        .flat_map(|(name, addresses)| addresses.iter().map(|address| (name.clone(), address.clone())))
+        .collect();
+    let hosts = |addresses: &[IpAddr]| etc::hosts(hostname, service.domainname.as_deref(), &extra, addresses);
+    let (hosts, resolv_conf) = match &service.network {
+        NetworkMode::Host => {
+            let own = extra.iter().map(|(name, address)| format!("{address}\t{name}\n"));
+            (device("/etc/hosts")? + &own.collect::<String>(), device("/etc/resolv.conf")?)
         }
+        NetworkMode::None => (hosts(&[]), device("/etc/resolv.conf")?),
+        // Copied from the container whose network it is, when this one is started.
+        NetworkMode::Service(_) | NetworkMode::Container(_) => (hosts(&[]), String::new()),
         NetworkMode::Networks(_) => {
-            (etc::hosts(hostname, &addresses), etc::resolv_conf(&device("/etc/resolv.conf")?, &servers))
+            (hosts(&addresses), etc::resolv_conf(&device("/etc/resolv.conf")?, &servers))
         }
     };
     for (name, text) in
@@ -255,6 +199,7 @@ pub(crate) struct Started {
 
 /// Starts a container that is there. When anything fails, nothing of it runs.
 pub(crate) fn start(
+    project: &ProjectPaths,
     network: &Mutex<Network>,
     folder: &Path,
     identity: &Identity,
@@ -265,6 +210,7 @@ pub(crate) fn start(
         Some(_) => Some(locked()?.namespace()?),
         None => None,
     };
+    let shared_with = join::prepare(project, folder, identity)?;
     let options = CreateOptions {
         container_dir: folder,
         network_namespace: namespace.as_ref().map(OwnedFd::as_fd),
@@ -274,7 +220,10 @@ pub(crate) fn start(
     let attached = match attach {
         Some(attach) => Some(attach_network(&mut *locked()?, folder, identity, attach, created.init_pid)?),
         None => {
-            write_etc(folder, &identity.hostname, &identity.definition.network, None)?;
+            match &shared_with {
+                Some(other) => join::copy_etc(other, folder)?,
+                None => write_etc(folder, &identity.hostname, &identity.definition, None)?,
+            }
             None
         }
     };
@@ -299,7 +248,7 @@ pub(crate) fn attach_network(
     init: i32,
 ) -> Result<Attached> {
     let attached = network.attach(attach, init)?;
-    if let Err(error) = write_etc(folder, &identity.hostname, &identity.definition.network, Some(&attached)) {
+    if let Err(error) = write_etc(folder, &identity.hostname, &identity.definition, Some(&attached)) {
         let _ = network.detach(&identity.name);
         return Err(error);
     }

@@ -8,11 +8,13 @@ use anyhow::{Context as _, Result};
 use dpack_sandbox::record;
 use dpack_sandbox::signal::{self, Signal};
 
-use super::create::{anonymous_volumes, start};
+use super::create::start;
+use super::join;
 use super::network::attachment;
 use super::pidfd;
 use super::reporter::Reporter;
 use super::restart::{self, Again, Exited};
+use super::sources::anonymous_volumes;
 use super::state::{Supervisor, Unit};
 use crate::container::{self, State, Supervision};
 use crate::failure::Failure;
@@ -40,8 +42,10 @@ impl Supervisor {
     async fn launch(self: &Rc<Self>, unit: &Rc<Unit>) -> Result<()> {
         let attachment = attachment(&unit.identity);
         let (network, folder, identity) = (self.network.clone(), unit.folder.clone(), unit.identity.clone());
-        let launched =
-            tokio::task::spawn_blocking(move || start(&network, &folder, &identity, attachment.as_ref()));
+        let project = self.project.clone();
+        let launched = tokio::task::spawn_blocking(move || {
+            start(&project, &network, &folder, &identity, attachment.as_ref())
+        });
         let started = launched.await.context("a start was cut short")?;
         let started = started.with_context(|| format!("failed to start container {}", unit.identity.name))?;
         events::append(&self.project, &unit.identity, "start", &[]);
@@ -217,8 +221,9 @@ impl Supervisor {
 
     /// Removes a container, which does not run. Its anonymous volumes stay for the container that takes its place.
     pub(crate) async fn remove(&self, unit: &Rc<Unit>) -> Result<()> {
-        let folder = unit.folder.clone();
+        let (folder, project, name) = (unit.folder.clone(), self.project.clone(), unit.identity.name.clone());
         tokio::task::spawn_blocking(move || -> Result<()> {
+            join::forget(&project, &name)?;
             // Without its identity it is no container any more, whatever else remains of it.
             files::remove(&folder.join("container.json"))?;
             Ok(dpack_store::remove_tree(&folder)?)

@@ -20,11 +20,11 @@ use crate::sys::{MountAttributes, set_mount_attributes};
 /// Mounts one entry. `slaves`: mounts are slaves of the host's here and have to be made private one by one.
 pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Error> {
     match &plan.what {
-        What::Bind { source, recursive, copy_up } => {
+        What::Bind { source, subpath, recursive, copy_up } => {
             if *copy_up {
                 copyup::copy_up(root, &plan.target, source)?;
             }
-            bind(root, plan, source, *recursive, slaves)
+            bind(root, plan, source, subpath.as_deref(), *recursive, slaves)
         }
         What::FileSystem { kind, source, data } => match kind.as_str() {
             "cgroup" | "cgroup2" => control_groups(root, plan, data),
@@ -81,9 +81,24 @@ fn target(root: &OwnedFd, plan: &Plan, kind: Kind) -> Result<OwnedFd, Error> {
     Ok(target)
 }
 
-fn bind(root: &OwnedFd, plan: &Plan, source: &Path, recursive: bool, slaves: bool) -> Result<(), Error> {
+fn bind(
+    root: &OwnedFd,
+    plan: &Plan,
+    source: &Path,
+    subpath: Option<&str>,
+    recursive: bool,
+    slaves: bool,
+) -> Result<(), Error> {
     let unreadable = |error: io::Error| Error::Source { path: source.to_owned(), source: error };
-    let outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
+    let mut outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
+    if let Some(subpath) = subpath {
+        // A container may have put a link there, and may exchange it at any time.
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let path = source.join(subpath);
+        outside = rustix::fs::openat2(&outside, subpath, flags, rustix::fs::Mode::empty(), resolve)
+            .map_err(|error| Error::Source { path, source: error.into() })?;
+    }
     let status = rustix::fs::fstat(&outside).map_err(|e| unreadable(e.into()))?;
     let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
     if matches!(plan.target.trim_end_matches('/'), "/proc" | "/sys") {

@@ -22,7 +22,7 @@ pub(super) struct Plan {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Bind { source: PathBuf, recursive: bool, copy_up: bool },
+    Bind { source: PathBuf, subpath: Option<String>, recursive: bool, copy_up: bool },
     FileSystem { kind: String, source: String, data: Vec<(String, Option<String>)> },
 }
 
@@ -104,11 +104,12 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
     }
     let mut plan = Plan {
         target: mount.destination.clone(),
-        what: What::Bind { source: PathBuf::new(), recursive: false, copy_up: false },
+        what: What::Bind { source: PathBuf::new(), subpath: None, recursive: false, copy_up: false },
         attributes: MountAttributes::default(),
         recursive_attributes: MountAttributes::default(),
         propagation: None,
     };
+    let mut subpath = None;
     let (mut bind, mut recursive, mut copy_up, mut data) =
         (mount.kind.as_deref() == Some("bind"), false, false, vec![]);
     for option in &mount.options {
@@ -116,6 +117,9 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
             "bind" => bind = true,
             "rbind" => (bind, recursive) = (true, true),
             "x-dpack.copyup" => copy_up = true,
+            name if name.starts_with("x-dpack.subpath=") => {
+                subpath = name.split_once('=').map(|(_, path)| path.to_owned());
+            }
             "defaults" | "async" | "nolazytime" | "loud" => {}
             name if name.starts_with("x-") => {}
             name => {
@@ -142,7 +146,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         if let Some((key, _)) = data.first() {
             return Err(invalid(format!("`{key}` is not an option of a bind mount")));
         }
-        plan.what = What::Bind { source: PathBuf::from(source), recursive, copy_up };
+        plan.what = What::Bind { source: PathBuf::from(source), subpath, recursive, copy_up };
         return Ok(plan);
     }
     let kind = mount.kind.clone().ok_or_else(|| invalid("a type is needed".to_owned()))?;
@@ -185,7 +189,10 @@ mod tests {
     #[test]
     fn bind_mounts_take_attributes_and_nothing_else() {
         let bind = plan(&entry("none", "/srv", "rbind,ro,nosuid,rprivate,x-dpack.copyup"), FULL).unwrap();
-        assert_eq!(bind.what, What::Bind { source: "/srv".into(), recursive: true, copy_up: true });
+        assert_eq!(
+            bind.what,
+            What::Bind { source: "/srv".into(), subpath: None, recursive: true, copy_up: true }
+        );
         assert_eq!((bind.attributes.set, bind.attributes.clear), (READ_ONLY | NO_SUID, 0));
         assert_eq!(bind.propagation, None);
         assert!(plan(&entry("bind", "/srv", "size=1"), FULL).is_err());

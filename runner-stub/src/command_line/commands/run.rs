@@ -237,11 +237,16 @@ fn serve() -> Result<u8> {
             check_bind(&commission.service, source.as_ref(), *create_host_path)?;
         }
     }
-    let layers = layers(&commission)?;
+    supervisor::check_files(&commission.project, service)?;
+    let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
+    let executable = Executable::open(payload.into())?;
+    let layers = layers(&commission, &executable)?;
     let identity = supervisor::create(&Making {
         project: &project,
         name: &commission.name,
         service_name: &commission.service,
+        model: &commission.project,
+        executable: &executable,
         service,
         number: 1,
         one_off: true,
@@ -267,11 +272,9 @@ fn serve() -> Result<u8> {
 }
 
 /// The image's layers on this device.
-fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
+fn layers(commission: &Commission, executable: &Executable) -> Result<Vec<PathBuf>> {
     let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
     let store = Store::open(&commission.paths.data, kind).environment()?;
-    let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
-    let executable = Executable::open(payload.into())?;
     let threads = supervisor::threads();
     let image = &commission.image;
     let extracted = store.ensure(executable.payload(), &image.layers, threads, &Silent);
@@ -279,9 +282,13 @@ fn layers(commission: &Commission) -> Result<Vec<PathBuf>> {
 }
 
 fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {
+    let project = commission.paths.project(&commission.project_name);
+    let shared_with = supervisor::prepare_joins(&project, folder, identity)?;
     let options = RunOptions { container_dir: folder, stdin: true, home: None };
     let created = foreground::create(&options).map_err(sandbox_failure)?;
-    let project = commission.paths.project(&commission.project_name);
+    if let Some(other) = &shared_with {
+        supervisor::copy_etc(other, folder)?;
+    }
     let mut network = None;
     if let Some(attach) = attachment(identity) {
         let mut connected = Network::new(&project, 0);

@@ -6,8 +6,8 @@ use anyhow::Result;
 use dpack_compose::project::Project;
 
 use super::super::carry_out::{OnFailure, carry_out};
-use super::super::create::anonymous_volumes;
 use super::super::reporter::Reporter;
+use super::super::sources::anonymous_volumes;
 use super::super::state::Supervisor;
 use crate::failure::Failure;
 use crate::files;

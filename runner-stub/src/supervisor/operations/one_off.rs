@@ -76,11 +76,14 @@ impl Supervisor {
         let layers = self.extract(&plan, &images, reporter).await?;
         let (project, id_map) = (self.project.clone(), self.id_map.clone());
         let (container, service) = (name.to_owned(), service.to_owned());
+        let (model, executable) = (desired.project.clone(), self.executable.clone());
         let created = spawn_blocking(move || {
             create(&Making {
                 project: &project,
                 name: &container,
                 service_name: &service,
+                model: &model,
+                executable: &executable,
                 service: &definition,
                 number: 1,
                 one_off: true,
@@ -88,7 +91,7 @@ impl Supervisor {
                 layers: layers.get(&image.reference).map(Vec::as_slice).unwrap_or_default(),
                 configuration: String::new(),
                 id_map: &id_map,
-                tty: false,
+                tty: definition.tty,
                 aliases,
                 remove,
             })

@@ -10,8 +10,9 @@ use dpack_payload::application::Image;
 use tokio::task::spawn_blocking;
 
 use super::super::carry_out::{OnFailure, carry_out};
-use super::super::create::{Making, check_bind, create};
+use super::super::create::{Making, create};
 use super::super::reporter::Reporter;
+use super::super::sources::{check_bind, check_files};
 use super::super::state::{Supervisor, Unit};
 use crate::container::{Container, configuration_hash};
 use crate::failure::{Context as _, Failure};
@@ -146,11 +147,15 @@ impl Supervisor {
         let configuration = up.configurations.get(&step.service).cloned().unwrap_or_default();
         let (project, id_map, step) = (self.project.clone(), self.id_map.clone(), step.clone());
         let name = step.container.clone();
+        let (up, executable) = (Rc::clone(up), self.executable.clone());
+        let model = up.project.clone();
         let created = spawn_blocking(move || {
             create(&Making {
                 project: &project,
                 name: &step.container,
                 service_name: &step.service,
+                model: &model,
+                executable: &executable,
                 service: &service,
                 number: step.number,
                 one_off: false,
@@ -158,7 +163,7 @@ impl Supervisor {
                 layers: &layers,
                 configuration,
                 id_map: &id_map,
-                tty: false,
+                tty: service.tty,
                 aliases: false,
                 remove: false,
             })
@@ -196,7 +201,7 @@ impl Supervisor {
             project.services.iter().filter_map(|(name, service)| Some((name, service, images.get(name)?)));
         services
             .map(|(name, service, image)| {
-                Ok((name.clone(), configuration_hash(service, &image.digest, &self.id_map)?))
+                Ok((name.clone(), configuration_hash(project, service, &image.digest, &self.id_map)?))
             })
             .collect()
     }
@@ -258,6 +263,7 @@ impl Supervisor {
 pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate)) {
         let Some(service) = project.services.get(&step.service) else { continue };
+        check_files(project, service)?;
         for mount in &service.volumes {
             if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
                 check_bind(&step.service, Path::new(source), *create_host_path)?;

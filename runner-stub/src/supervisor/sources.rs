@@ -1,0 +1,224 @@
+//! Where the data of a container's mounts lies on the device: volumes, paths, configs and secrets, and what it takes from
+//! other containers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use dpack_bundle::image::ImageConfig;
+use dpack_bundle::mounts::{self, ResolvedMount};
+use dpack_compose::project::{FileMount, FileObject, FileSource, Mount, MountSource, Project, Service};
+use dpack_payload::digest::Digest;
+
+use super::create::Making;
+use crate::container;
+use crate::failure::{Context as _, Failure};
+use crate::paths::ProjectPaths;
+
+/// Every mount of a container, with what may be made made.
+pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<ResolvedMount>> {
+    let mut resolved = of_service(making, making.name, making.service, image)?;
+    borrow(making, making.service, &mut resolved, &mut BTreeSet::from([making.service_name.to_owned()]))?;
+    let files = [
+        ("config", &making.service.configs, &making.model.configs),
+        ("secret", &making.service.secrets, &making.model.secrets),
+    ];
+    for (kind, wanted, known) in files {
+        for (number, file) in wanted.iter().enumerate() {
+            let object =
+                known.get(&file.source).with_context(|| format!("{kind} `{}` is gone", file.source))?;
+            let place = making.project.container(making.name).join("files").join(format!("{kind}-{number}"));
+            let source = write_file(kind, file, object, &place)?;
+            let bind = MountSource::Bind {
+                source: String::new(),
+                create_host_path: false,
+                propagation: None,
+                not_recursive: false,
+            };
+            resolved.retain(|other| other.mount.target != file.target);
+            let mount = Mount { target: file.target.clone(), read_only: true, source: bind };
+            resolved.push(ResolvedMount { mount, source });
+        }
+    }
+    Ok(resolved)
+}
+
+fn of_service(
+    making: &Making<'_>,
+    container: &str,
+    service: &Service,
+    image: &ImageConfig,
+) -> Result<Vec<ResolvedMount>> {
+    let planned = mounts::plan(service, image).input()?;
+    planned.into_iter().map(|mount| find(making, container, mount)).collect()
+}
+
+/// `volumes_from`: what others mount is mounted here too, in the same places, unless something is there already.
+fn borrow(
+    making: &Making<'_>,
+    service: &Service,
+    resolved: &mut Vec<ResolvedMount>,
+    seen: &mut BTreeSet<String>,
+) -> Result<()> {
+    for from in &service.volumes_from {
+        let (name, other) = owner(making.model, &from.name, from.container).ok_or_else(|| {
+            Failure::input(format!(
+                "service `{}` takes volumes from `{}`, which is not of this project",
+                making.service_name, from.name
+            ))
+        })?;
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let image = making.executable.image(&name, &other.image)?;
+        let image = ImageConfig::parse(&image.config).with_context(|| format!("image `{}`", image.reference));
+        let container = container::name(making.model, &name, 1);
+        let mut theirs = of_service(making, &container, other, &image.input()?)?;
+        borrow(making, other, &mut theirs, seen)?;
+        for mut mount in theirs {
+            mount.mount.read_only |= from.read_only;
+            if !resolved.iter().any(|own| own.mount.target == mount.mount.target) {
+                resolved.push(mount);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn owner<'a>(project: &'a Project, name: &str, container: bool) -> Option<(String, &'a Service)> {
+    let is_meant = |service: &String| {
+        if container { container::name(project, service, 1) == name } else { service == name }
+    };
+    let mut services = project.services.iter();
+    services.find(|(service, _)| is_meant(service)).map(|(name, service)| (name.clone(), service))
+}
+
+/// Finds the place of a mount on the device, and makes what may be made.
+fn find(making: &Making<'_>, container: &str, mount: Mount) -> Result<ResolvedMount> {
+    let source = match &mount.source {
+        MountSource::Volume { source, .. } => {
+            let name = match source {
+                Some(key) => key.clone(),
+                // `@` is in no volume's key, so that it cannot be one of the project's.
+                None => format!(
+                    "{}{}",
+                    anonymous_prefix(container),
+                    &Digest::of(mount.target.as_bytes()).hex()[..12]
+                ),
+            };
+            let folder = making.project.volumes().join(name);
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to create `{}`", folder.display()))
+                .environment()?;
+            folder
+        }
+        MountSource::Bind { source, create_host_path, .. } => {
+            let source = PathBuf::from(source);
+            if !source.exists() {
+                check_bind(making.service_name, &source, *create_host_path)?;
+                fs::create_dir_all(&source)
+                    .with_context(|| format!("failed to create `{}`", source.display()))
+                    .environment()?;
+            }
+            source
+        }
+        MountSource::Tmpfs { .. } => PathBuf::new(),
+        MountSource::Image { source, .. } => {
+            let what = format!("the mount of image `{source}` on `{}` is not supported", mount.target);
+            return Err(Failure::input(what).into());
+        }
+    };
+    Ok(ResolvedMount { mount, source })
+}
+
+/// A config or secret as a file. One of the device is mounted as it is, as in Docker Compose, so that its changes are
+/// seen; unless it is to have an owner or mode of its own.
+fn write_file(kind: &str, file: &FileMount, object: &FileObject, place: &Path) -> Result<PathBuf> {
+    let own = file.uid.is_some() || file.gid.is_some() || file.mode.is_some();
+    let read;
+    let content: &[u8] = match &object.source {
+        FileSource::File(path) => {
+            check_file(kind, &file.source, object)?;
+            if !own {
+                return Ok(PathBuf::from(path));
+            }
+            read = fs::read(path).with_context(|| format!("failed to read `{path}`")).environment()?;
+            &read
+        }
+        FileSource::Content(text) => text.as_bytes(),
+        FileSource::Environment { value, .. } => {
+            check_file(kind, &file.source, object)?;
+            value.as_deref().unwrap_or_default().as_bytes()
+        }
+    };
+    let id = |id: &Option<String>| -> Result<u32, Failure> {
+        let Some(text) = id else { return Ok(0) };
+        text.parse().map_err(|_| {
+            Failure::input(format!("{kind} `{}`: `{text}` is no number of a user or group", file.source))
+        })
+    };
+    let (uid, gid) = (id(&file.uid)?, id(&file.gid)?);
+    let written = fs::create_dir_all(place.parent().unwrap_or(place)).and_then(|()| {
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place)?;
+        out.write_all(content)?;
+        // Before the mode, which a change of owner takes bits from. Refused where only one ID exists.
+        let _ = std::os::unix::fs::fchown(&out, Some(uid), Some(gid));
+        out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(file.mode.unwrap_or(0o444) & 0o7777))
+    });
+    written.with_context(|| format!("failed to write `{}`", place.display())).environment()?;
+    Ok(place.to_owned())
+}
+
+/// Configs and secrets that cannot be had stop us before anything is made.
+pub(crate) fn check_files(project: &Project, service: &Service) -> Result<(), Failure> {
+    for (kind, wanted, known) in
+        [("config", &service.configs, &project.configs), ("secret", &service.secrets, &project.secrets)]
+    {
+        for file in wanted {
+            known.get(&file.source).map_or(Ok(()), |object| check_file(kind, &file.source, object))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_file(kind: &str, name: &str, object: &FileObject) -> Result<(), Failure> {
+    match &object.source {
+        FileSource::File(path) if !Path::new(path).is_file() => {
+            Err(Failure::environment(format!("{kind} `{name}`: there is no file `{path}`"))
+                .hint("it does not travel in the executable: put it there"))
+        }
+        FileSource::Environment { variable, value: None } => {
+            Err(Failure::environment(format!("{kind} `{name}`: the variable `{variable}` is not set"))
+                .hint(format!("export {variable}=…")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the names of a container's anonymous volumes begin with.
+fn anonymous_prefix(container: &str) -> String {
+    format!("@{container}@")
+}
+
+/// The anonymous volumes of a container, for when nobody will make it again.
+pub(crate) fn anonymous_volumes(project: &ProjectPaths, container: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(project.volumes()).into_iter().flatten().flatten();
+    let ours =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&anonymous_prefix(container)));
+    ours.map(|entry| entry.path()).collect()
+}
+
+/// Refuses a bind source that is missing and may not be made.
+pub(crate) fn check_bind(service: &str, source: &Path, create: bool) -> Result<(), Failure> {
+    if create || source.exists() {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "service `{service}` mounts `{}`, which does not exist",
+        source.display()
+    ))
+    .hint(format!("mkdir -p {}", source.display())))
+}
