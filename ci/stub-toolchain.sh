@@ -16,7 +16,7 @@ one_at_a_time toolchain
 
 host=x86_64-unknown-linux-gnu
 rustc=/usr/bin/rustc
-layout=1 # changes when this script makes another library: Cargo compiles again when the path of the sysroot is another
+layout=2 # changes when this script makes another library: Cargo compiles again when the path of the sysroot is another
 work=$DPACK_DEV_CACHE/toolchain-work
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR RUSTC RUSTDOC RUSTC_WRAPPER
 
@@ -32,13 +32,17 @@ ln -sfn "$lld" "$sysroot/lib/rustlib/$host/bin/rust-lld"
 
 remap() { printf '\x1f--remap-path-prefix=%s' "$@"; }
 
-# The library as Rust's own releases have it: their profile, their features, their paths.
+# The library, for size: Rust's own is made to unwind, to symbolise backtraces (useless in a stripped program), and for speed
+# where ours formats messages and starts processes. Bitcode is there for link-time optimisation.
 build_std() { # TRIPLE
   local cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  RUSTC=$rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work \
-    CARGO_ENCODED_RUSTFLAGS="-Zforce-unstable-if-unmarked$(remap "$source=/rustc/$commit" "$work=/std" "$cargo_home=/cargo")" \
-    /usr/bin/cargo build --locked --quiet --manifest-path "$source/library/sysroot/Cargo.toml" --profile dist \
-    --target "$1" --features backtrace,panic-unwind >"$work/log" 2>&1 || { cat "$work/log" >&2; die "failed to compile the standard library for $1"; }
+  local flags=-Zforce-unstable-if-unmarked$'\x1f'-Cembed-bitcode=yes$'\x1f'-Cpanic=abort$'\x1f'-Cforce-unwind-tables=no
+  RUSTC=$rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
+    CARGO_ENCODED_RUSTFLAGS="$flags$(remap "$source=/rustc/$commit" "$work=/std" "$cargo_home=/cargo")" \
+    /usr/bin/cargo build --locked --quiet --manifest-path "$source/library/sysroot/Cargo.toml" --release \
+    --target "$1" --no-default-features --features optimize_for_size >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; die "failed to compile the standard library for $1"; }
 }
 
 # What rustc wants in `self-contained` to link a static executable without any C toolchain
@@ -62,7 +66,7 @@ for pair; do
   say "compiling the standard library of Rust $version for $triple"
   rm -rf "$library"; mkdir -p "$library/lib"
   build_std "$triple"
-  cp "$work/$triple"/dist/deps/*.rlib "$library/lib/"
+  cp "$work/$triple"/release/deps/*.rlib "$library/lib/"
   add_musl "$triple" "$arch" "$library/lib/self-contained"
   touch "$library/complete"
 done

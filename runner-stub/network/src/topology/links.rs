@@ -1,23 +1,14 @@
 //! What is done to links, addresses, routes and rules, each by one request to the kernel.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+use super::message::{
+    self, Body, CREATE, DELETE_LINK, DELETE_ROUTE, DELETE_RULE, EXCLUSIVE, LinkAnswer, NEW_ADDRESS, NEW_LINK,
+    NEW_ROUTE, NEW_RULE, REPLACE, address, link, route, rule,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-
-use super::netlink::{
-    DELETE_LINK, DELETE_ROUTE, DELETE_RULE, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE, Netlink,
-};
+use super::netlink::Netlink;
 use super::subnet::Subnet;
 use crate::egress;
 
@@ -37,6 +28,7 @@ const RULE_FOREIGN: u32 = 300;
 /// All subnets of the project: unreachable. And everything: local.
 const TABLE_OTHERS: u32 = 900;
 const TABLE_OUTSIDE: u32 = 901;
+const LOOPBACK: &str = "lo";
 const LOOPBACK_INDEX: u32 = 1;
 
 /// A link as far as it matters here.
@@ -52,20 +44,20 @@ pub(super) struct Link {
     pub(super) peer: Option<u32>,
 }
 
-impl From<LinkMessage> for Link {
-    fn from(message: LinkMessage) -> Link {
-        let mut link =
-            Link { index: message.header.index, name: String::new(), alias: None, bridge: None, peer: None };
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-                LinkAttribute::Controller(index) => link.bridge = Some(index),
-                LinkAttribute::Link(index) => link.peer = Some(index),
+impl From<&LinkAnswer<'_>> for Link {
+    fn from(answer: &LinkAnswer<'_>) -> Link {
+        let mut found =
+            Link { index: answer.index, name: String::new(), alias: None, bridge: None, peer: None };
+        for (kind, value) in answer.attributes() {
+            match kind {
+                link::NAME => found.name = message::value_text(value),
+                link::ALIAS => found.alias = Some(message::value_text(value)),
+                link::CONTROLLER => found.bridge = message::value_number(value),
+                link::PEER => found.peer = message::value_number(value),
                 _ => {}
             }
         }
-        link
+        found
     }
 }
 
@@ -76,22 +68,20 @@ pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
 }
 
 pub(super) fn list(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
-    Ok(netlink.links()?.into_iter().map(Link::from).collect())
+    netlink.links()
 }
 
 pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
-    netlink.link(name).map(Link::from)
+    netlink.link(name)
 }
 
 /// Makes a bridge and tells its index. Its hardware address is given, so that it does not change with the ports.
 pub(super) fn create_bridge(netlink: &mut Netlink, name: &str, gateway: Ipv4Addr) -> io::Result<u32> {
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::Address(hardware_address(gateway).to_vec()),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-    ];
-    netlink.request(NEW_LINK, NLM_F_CREATE | NLM_F_EXCL, &message)?;
+    let body = Body::link(0, 0)
+        .with(link::NAME, name.as_bytes())
+        .with(link::ADDRESS, &hardware_address(gateway))
+        .with_nested(link::INFO, &Body::default().with(link::INFO_KIND, b"bridge"));
+    netlink.request(NEW_LINK, CREATE | EXCLUSIVE, body)?;
     Ok(find(netlink, name)?.index)
 }
 
@@ -104,39 +94,33 @@ pub(super) fn create_veth(
     inside: &str,
     address: Ipv4Addr,
 ) -> io::Result<u32> {
-    let mut peer = LinkMessage::default();
-    peer.attributes = vec![
-        LinkAttribute::IfName(inside.to_owned()),
-        LinkAttribute::Address(hardware_address(address).to_vec()),
-        LinkAttribute::NetNsFd(namespace.as_raw_fd()),
-    ];
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::Controller(bridge),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
-    netlink.request(NEW_LINK, NLM_F_CREATE | NLM_F_EXCL, &message)?;
+    let peer = Body::link(0, 0)
+        .with(link::NAME, inside.as_bytes())
+        .with(link::ADDRESS, &hardware_address(address))
+        .with_number(link::NAMESPACE, namespace.as_raw_fd().cast_unsigned());
+    let info = Body::default()
+        .with(link::INFO_KIND, b"veth")
+        .with_nested(link::INFO_DATA, &Body::default().with_nested(link::VETH_PEER, &peer));
+    let body = Body::link(0, 0)
+        .with(link::NAME, name.as_bytes())
+        .with_number(link::CONTROLLER, bridge)
+        .with_nested(link::INFO, &info);
+    netlink.request(NEW_LINK, CREATE | EXCLUSIVE, body)?;
     Ok(find(netlink, name)?.index)
 }
 
 pub(super) fn delete(netlink: &mut Netlink, index: u32) -> io::Result<()> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    netlink.request(DELETE_LINK, 0, &message)
+    netlink.request(DELETE_LINK, 0, Body::link(index, 0))
 }
 
 /// Brings a link up; `alias` marks it as complete for whoever finds it later.
 pub(super) fn set_up(netlink: &mut Netlink, index: u32, alias: Option<&str>) -> io::Result<()> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
-    message.attributes.extend(alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
-    netlink.request(NEW_LINK, 0, &message)
+    let body = Body::link(index, link::UP);
+    let body = match alias {
+        Some(alias) => body.with(link::ALIAS, alias.as_bytes()),
+        None => body,
+    };
+    netlink.request(NEW_LINK, 0, body)
 }
 
 /// Gives a link an address; no error when it has it already.
@@ -146,30 +130,19 @@ pub(super) fn add_address(
     address: Ipv4Addr,
     subnet: Subnet,
 ) -> io::Result<()> {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = subnet.prefix;
-    message.header.scope = AddressScope::Universe;
-    message.header.index = index;
-    message.attributes = vec![
-        AddressAttribute::Local(IpAddr::V4(address)),
-        AddressAttribute::Address(IpAddr::V4(address)),
-        AddressAttribute::Broadcast(subnet.broadcast()),
-    ];
-    netlink.request(NEW_ADDRESS, NLM_F_CREATE | NLM_F_REPLACE, &message)
+    let body = Body::address(index, subnet.prefix)
+        .with_ip(address::LOCAL, address)
+        .with_ip(address::ADDRESS, address)
+        .with_ip(address::BROADCAST, subnet.broadcast());
+    netlink.request(NEW_ADDRESS, CREATE | REPLACE, body)
 }
 
 /// Sets the default route.
 pub(super) fn set_default_route(netlink: &mut Netlink, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.table = TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
-    message.attributes =
-        vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
-    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &message)
+    let body = Body::route(0, TABLE_MAIN, route::SCOPE_UNIVERSE, route::UNICAST)
+        .with_ip(route::GATEWAY, gateway)
+        .with_number(route::LINK, index);
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, body)
 }
 
 /// What comes in by a bridge reaches that bridge's own address and nothing else: not the other bridges' addresses
@@ -182,18 +155,16 @@ pub(super) fn confine_bridge(
     subnet: Subnet,
     is_internal: bool,
 ) -> io::Result<()> {
-    let own = [
-        RouteAttribute::Table(table_of(index)),
-        RouteAttribute::Destination(RouteAddress::Inet(subnet.gateway())),
-        RouteAttribute::Oif(index),
-    ];
-    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route(RouteType::Local, 32, &own))?;
-    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &unreachable(subnet))?;
+    let own_address = local_route(32, table_of(index))
+        .with_ip(route::DESTINATION, subnet.gateway())
+        .with_number(route::LINK, index);
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, own_address)?;
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, unreachable(subnet))?;
     let [outside, rest @ ..] = bridge_rules(bridge, index, subnet);
-    for rule in &rest {
+    for rule in rest {
         add_rule(netlink, rule)?;
     }
-    if is_internal { delete_rule(netlink, &outside) } else { add_rule(netlink, &outside) }
+    if is_internal { delete_rule(netlink, outside) } else { add_rule(netlink, outside) }
 }
 
 /// Takes the rules of a bridge away; the routes by its link go with that.
@@ -203,69 +174,58 @@ pub(super) fn release_bridge(
     index: u32,
     subnet: Subnet,
 ) -> io::Result<()> {
-    let mut result = netlink.request(DELETE_ROUTE, 0, &unreachable(subnet));
+    let mut result = netlink.request(DELETE_ROUTE, 0, unreachable(subnet));
     for rule in bridge_rules(bridge, index, subnet) {
-        result = result.and(delete_rule(netlink, &rule));
+        result = result.and(delete_rule(netlink, rule));
     }
     result
 }
 
 /// The way out first, which not every bridge has.
-fn bridge_rules(bridge: &str, index: u32, subnet: Subnet) -> [RuleMessage; 5] {
-    let came_by = || RuleAttribute::Iifname(bridge.to_owned());
-    let table = |priority, table, attributes: Vec<RuleAttribute>| {
-        rule(priority, RuleAction::ToTable, Some(table), attributes)
+fn bridge_rules(bridge: &str, index: u32, subnet: Subnet) -> [Body; 5] {
+    let from = |body: Body, name: &str| body.with(rule::INCOMING, name.as_bytes());
+    let by_source = |priority, table| {
+        Body::rule(rule::TO_TABLE, subnet.prefix)
+            .with_number(rule::PRIORITY, priority)
+            .with_number(rule::TABLE, table)
+            .with_ip(rule::SOURCE, subnet.base())
     };
-    let mut outside = table(RULE_OUTSIDE, TABLE_OUTSIDE, vec![came_by(), source(subnet)]);
-    outside.header.src_len = subnet.prefix;
-    let mut own = table(RULE_OWN, TABLE_MAIN.into(), vec![from_here(), source(subnet)]);
-    own.header.src_len = subnet.prefix;
     [
-        outside,
-        table(RULE_BRIDGE, table_of(index), vec![came_by()]),
-        table(RULE_OTHERS, TABLE_OTHERS, vec![came_by()]),
-        rule(RULE_BRIDGE_END, RuleAction::Unreachable, None, vec![came_by()]),
-        own,
+        from(by_source(RULE_OUTSIDE, TABLE_OUTSIDE), bridge),
+        from(to_table(RULE_BRIDGE, table_of(index)), bridge),
+        from(to_table(RULE_OTHERS, TABLE_OTHERS), bridge),
+        from(Body::rule(rule::UNREACHABLE, 0).with_number(rule::PRIORITY, RULE_BRIDGE_END), bridge),
+        from(by_source(RULE_OWN, TABLE_MAIN.into()), LOOPBACK),
     ]
 }
 
 /// Prepares the namespace for [`confine_bridge`]. The kernel looks at its own addresses first of all (rule 0); that look
 /// is moved behind the rules of the bridges. What is sent in the name of a foreign address goes nowhere without a mark.
 pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
-    let everything = [RouteAttribute::Table(TABLE_OUTSIDE), RouteAttribute::Oif(LOOPBACK_INDEX)];
-    netlink.request(NEW_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, &route(RouteType::Local, 0, &everything))?;
-    let marked = |mark| vec![from_here(), RuleAttribute::FwMark(mark)];
-    let to = RuleAction::ToTable;
-    add_rule(netlink, &rule(RULE_INJECTED, to, Some(TABLE_OUTSIDE), marked(egress::INJECTED)))?;
-    add_rule(netlink, &rule(RULE_MARKED, to, Some(TABLE_MAIN.into()), marked(egress::MARK)))?;
-    add_rule(netlink, &rule(RULE_FOREIGN, RuleAction::Blackhole, None, vec![from_here()]))?;
-    add_rule(netlink, &rule(RULE_LOCAL, to, Some(TABLE_LOCAL), Vec::new()))?;
-    delete_rule(netlink, &rule(0, to, Some(TABLE_LOCAL), Vec::new()))
+    let everything = local_route(0, TABLE_OUTSIDE).with_number(route::LINK, LOOPBACK_INDEX);
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, everything)?;
+    let from_here = |body: Body| body.with(rule::INCOMING, LOOPBACK.as_bytes());
+    let marked = |body: Body, mark| from_here(body).with_number(rule::MARK, mark);
+    add_rule(netlink, marked(to_table(RULE_INJECTED, TABLE_OUTSIDE), egress::INJECTED))?;
+    add_rule(netlink, marked(to_table(RULE_MARKED, TABLE_MAIN.into()), egress::MARK))?;
+    add_rule(netlink, from_here(Body::rule(rule::BLACKHOLE, 0).with_number(rule::PRIORITY, RULE_FOREIGN)))?;
+    add_rule(netlink, to_table(RULE_LOCAL, TABLE_LOCAL))?;
+    delete_rule(netlink, to_table(0, TABLE_LOCAL))
 }
 
-fn from_here() -> RuleAttribute {
-    RuleAttribute::Iifname("lo".to_owned())
+/// Destinations that are this namespace's own.
+fn local_route(prefix: u8, table: u32) -> Body {
+    Body::route(prefix, 0, route::SCOPE_HOST, route::LOCAL).with_number(route::TABLE, table)
 }
 
-fn source(subnet: Subnet) -> RuleAttribute {
-    RuleAttribute::Source(subnet.base().into())
+fn unreachable(subnet: Subnet) -> Body {
+    Body::route(subnet.prefix, 0, route::SCOPE_UNIVERSE, route::UNREACHABLE)
+        .with_number(route::TABLE, TABLE_OTHERS)
+        .with_ip(route::DESTINATION, subnet.base())
 }
 
-fn route(kind: RouteType, prefix: u8, attributes: &[RouteAttribute]) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.destination_prefix_length = prefix;
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.scope = if kind == RouteType::Local { RouteScope::Host } else { RouteScope::Universe };
-    message.header.kind = kind;
-    message.attributes = attributes.to_vec();
-    message
-}
-
-fn unreachable(subnet: Subnet) -> RouteMessage {
-    let attributes =
-        [RouteAttribute::Table(TABLE_OTHERS), RouteAttribute::Destination(RouteAddress::Inet(subnet.base()))];
-    route(RouteType::Unreachable, subnet.prefix, &attributes)
+fn to_table(priority: u32, table: u32) -> Body {
+    Body::rule(rule::TO_TABLE, 0).with_number(rule::PRIORITY, priority).with_number(rule::TABLE, table)
 }
 
 /// Table numbers below 256 are the kernel's.
@@ -273,32 +233,17 @@ fn table_of(index: u32) -> u32 {
     1000 + index
 }
 
-fn add_rule(netlink: &mut Netlink, rule: &RuleMessage) -> io::Result<()> {
-    match netlink.request(NEW_RULE, NLM_F_CREATE | NLM_F_EXCL, rule) {
+fn add_rule(netlink: &mut Netlink, rule: Body) -> io::Result<()> {
+    match netlink.request(NEW_RULE, CREATE | EXCLUSIVE, rule) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
     }
 }
 
 /// No error when there is none.
-fn delete_rule(netlink: &mut Netlink, rule: &RuleMessage) -> io::Result<()> {
+fn delete_rule(netlink: &mut Netlink, rule: Body) -> io::Result<()> {
     match netlink.request(DELETE_RULE, 0, rule) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
-}
-
-fn rule(
-    priority: u32,
-    action: RuleAction,
-    table: Option<u32>,
-    attributes: Vec<RuleAttribute>,
-) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.action = action;
-    message.attributes.push(RuleAttribute::Priority(priority));
-    message.attributes.extend(table.map(RuleAttribute::Table));
-    message.attributes.extend(attributes);
-    message
 }

@@ -5,6 +5,7 @@
 //! and knows subnets and addresses; a link without an alias was left half-made and is removed.
 
 mod links;
+mod message;
 pub(crate) mod namespace;
 mod netlink;
 mod subnet;

@@ -1,31 +1,16 @@
 //! One rtnetlink socket, used in step: a request, its acknowledgement.
-//!
-//! Only the message kinds that are needed are decoded; the crate's catch-all message type would pull in all the others.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
-};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// Message types of rtnetlink(7) that are sent from here.
-pub(super) const NEW_LINK: u16 = 16;
-pub(super) const DELETE_LINK: u16 = 17;
-pub(super) const GET_LINK: u16 = 18;
-pub(super) const NEW_ADDRESS: u16 = 20;
-pub(super) const NEW_ROUTE: u16 = 24;
-pub(super) const DELETE_ROUTE: u16 = 25;
-pub(super) const NEW_RULE: u16 = 32;
-pub(super) const DELETE_RULE: u16 = 33;
+use super::links::Link;
+use super::message::{self, ACKNOWLEDGE, Answer, Body, DUMP, GET_LINK, link};
 
 /// The kernel splits dumps into datagrams of at most this size.
 const DATAGRAM: usize = 32 * 1024;
-const ALIGNMENT: usize = 4;
 
 /// A netlink socket of the network namespace in which it was opened, whoever uses it.
 #[derive(Debug)]
@@ -43,35 +28,28 @@ impl Netlink {
     }
 
     /// Sends a request and waits until the kernel has carried it out.
-    pub(super) fn request(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> io::Result<()> {
-        self.exchange(kind, flags | NLM_F_ACK, body).map(drop)
+    pub(super) fn request(&mut self, kind: u16, flags: u16, body: Body) -> io::Result<()> {
+        self.exchange(kind, flags | ACKNOWLEDGE, body).map(drop)
     }
 
     /// All links of the namespace.
-    pub(super) fn links(&mut self) -> io::Result<Vec<LinkMessage>> {
-        let mut filter = LinkMessage::default();
-        filter.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        self.exchange(GET_LINK, NLM_F_DUMP, &filter)
+    pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
+        let filter = Body::link(0, 0).with_number(link::EXTENSIONS, link::WITHOUT_STATISTICS);
+        self.exchange(GET_LINK, DUMP, filter)
     }
 
     /// The link with this name, `NotFound` (by `ENODEV`) when there is none.
-    pub(super) fn link(&mut self, name: &str) -> io::Result<LinkMessage> {
-        let mut filter = LinkMessage::default();
-        filter.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        filter.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        self.exchange(GET_LINK, NLM_F_ACK, &filter)?.pop().ok_or_else(|| Errno::NODEV.into())
+    pub(super) fn link(&mut self, name: &str) -> io::Result<Link> {
+        let filter = Body::link(0, 0)
+            .with(link::NAME, name.as_bytes())
+            .with_number(link::EXTENSIONS, link::WITHOUT_STATISTICS);
+        self.exchange(GET_LINK, ACKNOWLEDGE, filter)?.pop().ok_or_else(|| Errno::NODEV.into())
     }
 
-    fn exchange(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> io::Result<Vec<LinkMessage>> {
+    fn exchange(&mut self, kind: u16, flags: u16, body: Body) -> io::Result<Vec<Link>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Body { kind, body }));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        let request = body.into_request(kind, flags, self.sequence);
+        rustix::net::send(&self.socket, &request, SendFlags::empty())?;
 
         let mut links = Vec::new();
         let mut datagram = vec![0; DATAGRAM];
@@ -80,51 +58,15 @@ impl Netlink {
                 rustix::net::recv(&self.socket, &mut datagram, RecvFlags::empty())
             })?;
             let mut rest = datagram.get(..length).unwrap_or_default();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<Link>::deserialize(rest).map_err(io::Error::other)?;
-                let step = usize::try_from(message.header.length).map_err(io::Error::other)?;
-                rest = rest.get(step.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(links),
-                    NetlinkPayload::InnerMessage(Link(link)) => links.push(link),
-                    _ => {}
+            while let Some(received) = message::next_message(&mut rest)? {
+                match received.answer {
+                    _ if received.sequence != self.sequence => {}
+                    Answer::Refused(error) => return Err(error.into()),
+                    Answer::Done => return Ok(links),
+                    Answer::Link(link) => links.push(Link::from(&link)),
+                    Answer::Other => {}
                 }
             }
         }
-    }
-}
-
-/// A request on its way out.
-struct Body<'a, T> {
-    kind: u16,
-    body: &'a T,
-}
-
-impl<T: Emitable> NetlinkSerializable for Body<'_, T> {
-    fn message_type(&self) -> u16 {
-        self.kind
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.body.buffer_len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        self.body.emit(buffer);
-    }
-}
-
-/// A link on its way in; nothing else is asked for.
-struct Link(LinkMessage);
-
-impl NetlinkDeserializable for Link {
-    type Error = DecodeError;
-
-    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Link, DecodeError> {
-        LinkMessage::parse(payload).map(Link)
     }
 }

@@ -1,0 +1,306 @@
+//! The bytes of rtnetlink(7): a header of each kind, then attributes; every number in the machine's own byte order.
+//!
+//! Eight kinds of request are sent from here and one kind of answer is read. The crates that know all of rtnetlink add
+//! 220 KB to every executable, so these few are spelled out, with the names of `linux/rtnetlink.h` and its kin.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use rustix::io::Errno;
+
+/// Message types.
+pub(super) const NEW_LINK: u16 = 16;
+pub(super) const DELETE_LINK: u16 = 17;
+pub(super) const GET_LINK: u16 = 18;
+pub(super) const NEW_ADDRESS: u16 = 20;
+pub(super) const NEW_ROUTE: u16 = 24;
+pub(super) const DELETE_ROUTE: u16 = 25;
+pub(super) const NEW_RULE: u16 = 32;
+pub(super) const DELETE_RULE: u16 = 33;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// Flags of a request.
+const REQUEST: u16 = 0x1;
+pub(super) const ACKNOWLEDGE: u16 = 0x4;
+pub(super) const DUMP: u16 = 0x300;
+pub(super) const REPLACE: u16 = 0x100;
+pub(super) const EXCLUSIVE: u16 = 0x200;
+pub(super) const CREATE: u16 = 0x400;
+
+/// `IFLA_*` of links, and what is nested in them.
+pub(super) mod link {
+    pub(in super::super) const ADDRESS: u16 = 1;
+    pub(in super::super) const NAME: u16 = 3;
+    pub(in super::super) const PEER: u16 = 5;
+    pub(in super::super) const CONTROLLER: u16 = 10;
+    pub(in super::super) const INFO: u16 = 18;
+    pub(in super::super) const ALIAS: u16 = 20;
+    pub(in super::super) const NAMESPACE: u16 = 28;
+    pub(in super::super) const EXTENSIONS: u16 = 29;
+    pub(in super::super) const INFO_KIND: u16 = 1;
+    pub(in super::super) const INFO_DATA: u16 = 2;
+    pub(in super::super) const VETH_PEER: u16 = 1;
+    /// `RTEXT_FILTER_SKIP_STATS`: a value of [`EXTENSIONS`].
+    pub(in super::super) const WITHOUT_STATISTICS: u32 = 8;
+    /// `IFF_UP`.
+    pub(in super::super) const UP: u32 = 1;
+}
+
+/// `IFA_*` of addresses.
+pub(super) mod address {
+    pub(in super::super) const ADDRESS: u16 = 1;
+    pub(in super::super) const LOCAL: u16 = 2;
+    pub(in super::super) const BROADCAST: u16 = 4;
+}
+
+/// `RTA_*` of routes, and values of their header.
+pub(super) mod route {
+    pub(in super::super) const DESTINATION: u16 = 1;
+    pub(in super::super) const LINK: u16 = 4;
+    pub(in super::super) const GATEWAY: u16 = 5;
+    pub(in super::super) const TABLE: u16 = 15;
+    pub(in super::super) const UNICAST: u8 = 1;
+    pub(in super::super) const LOCAL: u8 = 2;
+    pub(in super::super) const UNREACHABLE: u8 = 7;
+    pub(in super::super) const SCOPE_UNIVERSE: u8 = 0;
+    pub(in super::super) const SCOPE_HOST: u8 = 254;
+    /// `RTPROT_BOOT`: set by an administrator's program.
+    pub(in super::super) const PROTOCOL_BOOT: u8 = 3;
+}
+
+/// `FRA_*` of rules, and the actions of a rule.
+pub(super) mod rule {
+    pub(in super::super) const SOURCE: u16 = 2;
+    pub(in super::super) const INCOMING: u16 = 3;
+    pub(in super::super) const PRIORITY: u16 = 6;
+    pub(in super::super) const MARK: u16 = 10;
+    pub(in super::super) const TABLE: u16 = 15;
+    pub(in super::super) const TO_TABLE: u8 = 1;
+    pub(in super::super) const BLACKHOLE: u8 = 6;
+    pub(in super::super) const UNREACHABLE: u8 = 7;
+}
+
+/// Length of `struct nlmsghdr` and of `struct ifinfomsg`.
+const HEADER: usize = 16;
+const LINK_HEADER: usize = 16;
+const ATTRIBUTE_HEADER: usize = 4;
+const ALIGNMENT: usize = 4;
+const AF_INET: u8 = 2;
+
+/// What follows a message's header, or is nested in an attribute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Body(Vec<u8>);
+
+impl Body {
+    /// `struct ifinfomsg`; the flags named are set, the others stay.
+    pub(super) fn link(index: u32, flags: u32) -> Body {
+        let mut bytes = vec![0; 4];
+        for number in [index, flags, flags] {
+            bytes.extend(number.to_ne_bytes());
+        }
+        Body(bytes)
+    }
+
+    /// `struct ifaddrmsg`.
+    pub(super) fn address(index: u32, prefix: u8) -> Body {
+        let mut bytes = vec![AF_INET, prefix, 0, 0];
+        bytes.extend(index.to_ne_bytes());
+        Body(bytes)
+    }
+
+    /// `struct rtmsg`. Table 0 leaves it to an attribute.
+    pub(super) fn route(prefix: u8, table: u8, scope: u8, kind: u8) -> Body {
+        Body(vec![AF_INET, prefix, 0, 0, table, route::PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0])
+    }
+
+    /// `struct fib_rule_hdr`. The prefix is that of the source; 0 when any will do.
+    pub(super) fn rule(action: u8, source_prefix: u8) -> Body {
+        Body(vec![AF_INET, 0, source_prefix, 0, 0, 0, 0, action, 0, 0, 0, 0])
+    }
+
+    /// Adds an attribute.
+    pub(super) fn with(mut self, kind: u16, value: &[u8]) -> Body {
+        // 64 KiB and more cannot be said; nothing here comes near (names, addresses, numbers)
+        let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).unwrap_or(u16::MAX);
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(ALIGNMENT), 0);
+        self
+    }
+
+    pub(super) fn with_number(self, kind: u16, value: u32) -> Body {
+        self.with(kind, &value.to_ne_bytes())
+    }
+
+    pub(super) fn with_ip(self, kind: u16, value: Ipv4Addr) -> Body {
+        self.with(kind, &value.octets())
+    }
+
+    pub(super) fn with_nested(self, kind: u16, value: &Body) -> Body {
+        self.with(kind, &value.0)
+    }
+
+    /// The whole request.
+    pub(super) fn into_request(self, kind: u16, flags: u16, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(HEADER + self.0.len()).unwrap_or(u32::MAX);
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((REQUEST | flags).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]); // to the kernel
+        bytes.extend(self.0);
+        bytes
+    }
+}
+
+/// What the kernel answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer<'a> {
+    /// Carried out; nothing follows.
+    Done,
+    /// Refused.
+    Refused(Errno),
+    /// A link.
+    Link(LinkAnswer<'a>),
+    /// Something that nobody asked for.
+    Other,
+}
+
+/// One message of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Received<'a> {
+    pub(super) sequence: u32,
+    pub(super) answer: Answer<'a>,
+}
+
+/// `struct ifinfomsg` and its attributes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LinkAnswer<'a> {
+    pub(super) index: u32,
+    attributes: &'a [u8],
+}
+
+/// Takes the first message off a datagram; none when nothing is left.
+pub(super) fn next_message<'a>(datagram: &mut &'a [u8]) -> io::Result<Option<Received<'a>>> {
+    if datagram.is_empty() {
+        return Ok(None);
+    }
+    let length = number(datagram, 0)? as usize;
+    let message = datagram.get(..length).filter(|message| message.len() >= HEADER).ok_or_else(cut_short)?;
+    *datagram = datagram.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+    let body = message.get(HEADER..).unwrap_or_default();
+    let answer = match half(message, 4)? {
+        DONE => Answer::Done,
+        ERROR => match number(body, 0)?.cast_signed() {
+            0 => Answer::Done,
+            code => Answer::Refused(Errno::from_raw_os_error(code.wrapping_neg())),
+        },
+        NEW_LINK => Answer::Link(LinkAnswer {
+            index: number(body, 4)?,
+            attributes: body.get(LINK_HEADER..).ok_or_else(cut_short)?,
+        }),
+        _ => Answer::Other,
+    };
+    Ok(Some(Received { sequence: number(message, 8)?, answer }))
+}
+
+impl<'a> LinkAnswer<'a> {
+    /// Kind and value of each attribute.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let mut rest = self.attributes;
+        std::iter::from_fn(move || {
+            let length = usize::from(half(rest, 0).ok()?);
+            let kind = half(rest, 2).ok()?;
+            let value = rest.get(ATTRIBUTE_HEADER..length)?;
+            rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+            Some((kind, value))
+        })
+    }
+}
+
+/// A number that is an attribute's whole value.
+pub(super) fn value_number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// A text that is an attribute's whole value, with or without the zero at its end.
+pub(super) fn value_text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
+fn number(bytes: &[u8], at: usize) -> io::Result<u32> {
+    bytes.get(at..at + 4).and_then(value_number).ok_or_else(cut_short)
+}
+
+fn half(bytes: &[u8], at: usize) -> io::Result<u16> {
+    let bytes = bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u16::from_ne_bytes).ok_or_else(cut_short)
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the kernel's netlink message is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `ip link add name br0 type bridge` sends on a little-endian machine, by strace, without its padding choices.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_request_is_laid_out_as_the_kernel_reads_it() {
+        let info = Body::default().with(link::INFO_KIND, b"bridge");
+        let body = Body::link(0, 0).with(link::NAME, b"br0\0").with_nested(link::INFO, &info);
+        let expected: &[u8] = &[
+            56, 0, 0, 0, 16, 0, 5, 6, 7, 0, 0, 0, 0, 0, 0,
+            0, // length, NEW_LINK, flags, sequence, to the kernel
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // ifinfomsg
+            8, 0, 3, 0, b'b', b'r', b'0', 0, // IFLA_IFNAME
+            16, 0, 18, 0, // IFLA_LINKINFO
+            10, 0, 1, 0, b'b', b'r', b'i', b'd', b'g', b'e', 0, 0, // IFLA_INFO_KIND, padded
+        ];
+        assert_eq!(body.into_request(NEW_LINK, CREATE | EXCLUSIVE | ACKNOWLEDGE, 7), expected);
+    }
+
+    #[test]
+    fn answers_are_told_apart_and_read() {
+        let link = Body::link(9, 0).with(link::NAME, b"lo\0").with_number(link::CONTROLLER, 3);
+        let refused = Body::default().with(0, &[]).0; // any four bytes
+        let mut datagram = link.into_request(NEW_LINK, 0, 4);
+        datagram.extend(Body((-17_i32).to_ne_bytes().to_vec()).into_request(ERROR, 0, 5));
+        datagram.extend(Body(vec![0; 4]).into_request(ERROR, 0, 6));
+        datagram.extend(Body(refused).into_request(99, 0, 7));
+
+        let mut rest = datagram.as_slice();
+        let first = next_message(&mut rest).unwrap().unwrap();
+        let Answer::Link(link) = first.answer else { panic!("{first:?}") };
+        assert_eq!((first.sequence, link.index), (4, 9));
+        let attributes: Vec<_> = link.attributes().collect();
+        assert_eq!(attributes, [(link::NAME, b"lo\0".as_slice()), (link::CONTROLLER, &3_u32.to_ne_bytes())]);
+        assert_eq!(value_text(attributes[0].1), "lo");
+        assert_eq!(value_number(attributes[1].1), Some(3));
+        let mut next = || next_message(&mut rest).unwrap();
+        assert_eq!(next(), Some(Received { sequence: 5, answer: Answer::Refused(Errno::EXIST) }));
+        assert_eq!(next(), Some(Received { sequence: 6, answer: Answer::Done }));
+        assert_eq!(next(), Some(Received { sequence: 7, answer: Answer::Other }));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn a_message_that_is_cut_short_is_refused_and_never_read_past() {
+        let whole = Body::link(9, 0).with(link::NAME, b"lo\0").into_request(NEW_LINK, 0, 4);
+        for length in 1..whole.len() {
+            assert!(next_message(&mut &whole[..length]).is_err(), "{length}");
+        }
+        // an attribute that claims more than there is ends the list
+        let mut lies = Body::link(9, 0).with(link::NAME, b"lo\0").into_request(NEW_LINK, 0, 4);
+        lies[32] = 200;
+        let Some(Received { answer: Answer::Link(link), .. }) = next_message(&mut lies.as_slice()).unwrap()
+        else {
+            panic!("no link")
+        };
+        assert_eq!(link.attributes().count(), 0);
+    }
+}
