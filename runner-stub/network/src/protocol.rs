@@ -37,6 +37,9 @@ pub struct Attach {
     pub hostname: Option<String>,
     /// Networks of the container, in any order; interfaces are numbered and the default route is chosen by sorted key.
     pub networks: Vec<Membership>,
+    /// Name servers for what is not the project's; the device's when empty.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// Published ports. Those already opened by `Request::Publish` or an earlier attach stay open.
     #[serde(default)]
     pub ports: Vec<Port>,

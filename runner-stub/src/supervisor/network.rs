@@ -40,6 +40,7 @@ pub(crate) fn main() -> Result<()> {
     dpack_network::serve(dpack_network::ServeOptions {
         socket: commission.socket,
         join: commission.join,
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
         ready: None,
     })?;
     Ok(())
@@ -208,6 +209,7 @@ pub(crate) fn attachment(identity: &Identity) -> Option<Attach> {
         container: identity.name.clone(),
         hostname: service.hostname.clone(),
         networks: networks.collect(),
+        dns: service.dns.clone(),
         ports,
     })
 }

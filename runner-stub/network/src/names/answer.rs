@@ -1,7 +1,8 @@
 //! One DNS packet in, one out: wire format by the `domain` crate, nothing allocated by what a packet claims.
 //!
-//! There is no way out of the project's networks yet, so everything that is not a container's name does not exist
-//! (NXDOMAIN, which programs take as final; SERVFAIL would have them try again for seconds).
+//! A name that is not the project's is somebody else's to answer, for those who have a way out. For others it does not
+//! exist (NXDOMAIN, which programs take as final; SERVFAIL would have them try again for seconds). The names of
+//! containers on other networks never exist, and are asked of nobody outside.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +11,7 @@ use domain::base::message_builder::{AnswerBuilder, PushError};
 use domain::base::{Message, MessageBuilder, Name, StaticCompressor, ToName};
 use domain::rdata::{A, Ptr};
 
-use super::{Lookup, Names};
+use super::{Lookup, Names, Reverse};
 
 /// Seconds an answer may be kept: containers come and go.
 const TIME_TO_LIVE: u32 = 5;
@@ -30,10 +31,19 @@ pub enum Transport {
 
 type Builder = AnswerBuilder<StaticCompressor<Vec<u8>>>;
 
+/// What becomes of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// This is the answer.
+    Here(Vec<u8>),
+    /// The asker's other name servers are to answer.
+    Elsewhere,
+}
+
 /// The answer to `query`, asked by the container with address `asker`. `None` for packets that deserve none: too short
 /// to be DNS, or answers themselves (two servers would talk for ever).
 #[must_use]
-pub fn answer(query: &[u8], asker: Ipv4Addr, names: &Names, transport: Transport) -> Option<Vec<u8>> {
+pub fn answer(query: &[u8], asker: Ipv4Addr, names: &Names, transport: Transport) -> Option<Reply> {
     let query = Message::from_octets(query).ok()?;
     if query.header().qr() {
         return None;
@@ -45,12 +55,21 @@ pub fn answer(query: &[u8], asker: Ipv4Addr, names: &Names, transport: Transport
         (Transport::Udp, None) => UDP_LIMIT,
         (Transport::Udp, Some(size)) => size.clamp(UDP_LIMIT, EDNS_LIMIT),
     };
-    let (rcode, records) = look_up(&query, asker, names);
-    compose(&query, rcode, &records, offered.is_some(), limit).or_else(|| {
+    let (rcode, records) = match look_up(&query, asker, names) {
+        (_, Records::Elsewhere) => return Some(Reply::Elsewhere),
+        found => found,
+    };
+    let composed = compose(&query, rcode, &records, offered.is_some(), limit).or_else(|| {
         let mut truncated = start(&query, rcode)?;
         truncated.header_mut().set_tc(true);
         Some(finish(truncated))
-    })
+    });
+    composed.map(Reply::Here)
+}
+
+/// The answer to a question that nobody could answer.
+pub(super) fn refuse(query: &[u8], rcode: Rcode) -> Option<Vec<u8>> {
+    start(&Message::from_octets(query).ok()?, rcode).map(finish)
 }
 
 /// What stands in the answer section.
@@ -58,6 +77,7 @@ enum Records {
     None,
     Addresses(Vec<Ipv4Addr>),
     Pointer(Name<Vec<u8>>),
+    Elsewhere,
 }
 
 fn look_up(query: &Message<&[u8]>, asker: Ipv4Addr, names: &Names) -> (Rcode, Records) {
@@ -70,12 +90,13 @@ fn look_up(query: &Message<&[u8]>, asker: Ipv4Addr, names: &Names) -> (Rcode, Re
     }
     let name = question.qname().to_string();
     if let Some(address) = reverse_address(&name) {
-        return match names.reverse(asker, address).and_then(|name| name.parse().ok()) {
-            Some(name) if matches!(question.qtype(), Rtype::PTR | Rtype::ANY) => {
-                (Rcode::NOERROR, Records::Pointer(name))
+        return match names.reverse(asker, address) {
+            Reverse::Found(name) if matches!(question.qtype(), Rtype::PTR | Rtype::ANY) => {
+                (Rcode::NOERROR, name.parse().map_or(Records::None, Records::Pointer))
             }
-            Some(_) => (Rcode::NOERROR, Records::None),
-            None => (Rcode::NXDOMAIN, Records::None),
+            Reverse::Found(_) => (Rcode::NOERROR, Records::None),
+            Reverse::Unknown => (Rcode::NXDOMAIN, Records::None),
+            Reverse::Elsewhere => (Rcode::NOERROR, Records::Elsewhere),
         };
     }
     match names.lookup(asker, name.trim_end_matches('.')) {
@@ -85,6 +106,7 @@ fn look_up(query: &Message<&[u8]>, asker: Ipv4Addr, names: &Names) -> (Rcode, Re
         // The name exists, with no record of this type: AAAA asked by every program that knows IPv6.
         Lookup::Found(_) => (Rcode::NOERROR, Records::None),
         Lookup::Unknown => (Rcode::NXDOMAIN, Records::None),
+        Lookup::Elsewhere => (Rcode::NOERROR, Records::Elsewhere),
         Lookup::Stranger => (Rcode::REFUSED, Records::None),
     }
 }
@@ -126,7 +148,7 @@ fn push(answer: &mut Builder, query: &Message<&[u8]>, records: &Records) -> Resu
     let Ok(question) = query.sole_question() else { return Ok(()) };
     let name = question.qname();
     match records {
-        Records::None => Ok(()),
+        Records::None | Records::Elsewhere => Ok(()),
         Records::Addresses(addresses) => addresses
             .iter()
             .try_for_each(|address| answer.push((name, Class::IN, TIME_TO_LIVE, A::new(*address)))),

@@ -4,14 +4,22 @@
 
 mod answer;
 mod server;
+mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use answer::{Transport, answer};
-pub(crate) use server::{NameServer, start};
+pub use answer::{Reply, Transport, answer};
+pub(crate) use server::{NameServer, Resolver, start};
+pub(crate) use upstream::Forwarder;
+pub use upstream::Upstream;
+
+use crate::egress::HOST_GATEWAY;
+
+/// Names of the device, known to containers with a way out, as with Docker Desktop.
+const HOST_NAMES: [&str; 2] = ["host.docker.internal", "gateway.docker.internal"];
 
 /// Who is called what on which network. Shared between the control thread and the DNS server.
 #[derive(Debug, Default)]
@@ -25,9 +33,18 @@ pub struct Names {
 struct Tables {
     containers: BTreeMap<String, Vec<Place>>,
     /// Containers and the keys of their networks, sorted, by address.
-    askers: HashMap<Ipv4Addr, (String, Vec<String>)>,
+    askers: HashMap<Ipv4Addr, Asker>,
     /// By network, then by name in lower case.
     addresses: HashMap<String, HashMap<String, Vec<Ipv4Addr>>>,
+}
+
+#[derive(Debug)]
+struct Asker {
+    container: String,
+    /// The network that this address is on.
+    network: String,
+    networks: Vec<String>,
+    upstream: Upstream,
 }
 
 /// A container's address on one network and all its names there.
@@ -46,21 +63,40 @@ pub struct Place {
 pub enum Lookup {
     /// Its addresses, the first one another each time.
     Found(Vec<Ipv4Addr>),
-    /// Nobody on the asker's networks is called so.
+    /// Nobody is called so whom the asker may know.
     Unknown,
+    /// It is no name of the project, and the asker has a way out.
+    Elsewhere,
     /// The asker is no container.
     Stranger,
 }
 
+/// What is known of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reverse {
+    /// The container that has it.
+    Found(String),
+    /// Nobody has it whom the asker may know.
+    Unknown,
+    /// It is no address of the project, and the asker has a way out.
+    Elsewhere,
+}
+
 impl Names {
     /// Enters a container, instead of what was known of it.
-    pub fn insert(&self, container: &str, places: Vec<Place>) {
+    pub fn insert(&self, container: &str, places: Vec<Place>, upstream: Upstream) {
         let mut tables = self.write();
         tables.remove(container);
         let mut networks: Vec<String> = places.iter().map(|place| place.network.clone()).collect();
         networks.sort();
         for place in &places {
-            tables.askers.insert(place.address, (container.to_owned(), networks.clone()));
+            let asker = Asker {
+                container: container.to_owned(),
+                network: place.network.clone(),
+                networks: networks.clone(),
+                upstream: upstream.clone(),
+            };
+            tables.askers.insert(place.address, asker);
             let known = tables.addresses.entry(place.network.clone()).or_default();
             for name in &place.names {
                 let addresses = known.entry(name.to_ascii_lowercase()).or_default();
@@ -81,10 +117,17 @@ impl Names {
     /// the name answers.
     pub fn lookup(&self, asker: Ipv4Addr, name: &str) -> Lookup {
         let tables = self.read();
-        let Some((_, networks)) = tables.askers.get(&asker) else { return Lookup::Stranger };
+        let Some(asker) = tables.askers.get(&asker) else { return Lookup::Stranger };
         let name = name.to_ascii_lowercase();
-        let found = networks.iter().find_map(|network| tables.addresses.get(network)?.get(&name));
-        let Some(addresses) = found else { return Lookup::Unknown };
+        let found = asker.networks.iter().find_map(|network| tables.addresses.get(network)?.get(&name));
+        let Some(addresses) = found else {
+            let has_way_out = asker.upstream != Upstream::None;
+            return match has_way_out && !tables.addresses.values().any(|known| known.contains_key(&name)) {
+                true if HOST_NAMES.contains(&name.as_str()) => Lookup::Found(vec![HOST_GATEWAY]),
+                true => Lookup::Elsewhere,
+                false => Lookup::Unknown,
+            };
+        };
         let mut addresses = addresses.clone();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
         addresses.rotate_left(turn);
@@ -92,14 +135,30 @@ impl Names {
     }
 
     /// The name of the container with `address`, if the asker shares a network with it.
-    pub fn reverse(&self, asker: Ipv4Addr, address: Ipv4Addr) -> Option<String> {
+    pub fn reverse(&self, asker: Ipv4Addr, address: Ipv4Addr) -> Reverse {
         let tables = self.read();
-        let (_, networks) = tables.askers.get(&asker)?;
-        let (container, _) = tables.askers.get(&address)?;
-        let places = tables.containers.get(container)?;
-        let is_near =
-            places.iter().any(|place| place.address == address && networks.contains(&place.network));
-        is_near.then(|| container.clone())
+        let Some(asker) = tables.askers.get(&asker) else { return Reverse::Unknown };
+        match tables.askers.get(&address) {
+            Some(found) if asker.networks.contains(&found.network) => Reverse::Found(found.container.clone()),
+            Some(_) => Reverse::Unknown,
+            None if asker.upstream == Upstream::None => Reverse::Unknown,
+            None => Reverse::Elsewhere,
+        }
+    }
+
+    /// Whom a container's questions about foreign names go to.
+    fn upstream(&self, asker: Ipv4Addr) -> Upstream {
+        self.read().askers.get(&asker).map(|asker| asker.upstream.clone()).unwrap_or_default()
+    }
+
+    /// Whether `address` is that of a container on `network`.
+    fn is_on(&self, address: Ipv4Addr, network: &str) -> bool {
+        self.read().askers.get(&address).is_some_and(|asker| asker.network == network)
+    }
+
+    /// Whether `address` is that of a container that shares a network with the asker.
+    fn are_near(&self, asker: Ipv4Addr, address: Ipv4Addr) -> bool {
+        matches!(self.reverse(asker, address), Reverse::Found(_))
     }
 
     /// How many questions were answered.
@@ -157,11 +216,11 @@ mod tests {
 
     fn shop() -> Names {
         let names = Names::default();
-        names.insert("shop-web-1", vec![place("front", WEB, &["shop-web-1", "web"])]);
+        names.insert("shop-web-1", vec![place("front", WEB, &["shop-web-1", "web"])], Upstream::None);
         let app = [place("front", APP_FRONT, &["app", "API"]), place("back", APP_BACK, &["app"])];
-        names.insert("shop-app-1", app.to_vec());
-        names.insert("shop-redis-1", vec![place("back", REDIS, &["redis"])]);
-        names.insert("shop-redis-2", vec![place("back", REDIS_2, &["redis"])]);
+        names.insert("shop-app-1", app.to_vec(), Upstream::None);
+        names.insert("shop-redis-1", vec![place("back", REDIS, &["redis"])], Upstream::None);
+        names.insert("shop-redis-2", vec![place("back", REDIS_2, &["redis"])], Upstream::None);
         names
     }
 
@@ -174,8 +233,8 @@ mod tests {
         assert_eq!(names.lookup(REDIS, "api"), Lookup::Unknown);
         assert_eq!(names.lookup(REDIS, "APP"), Lookup::Found(vec![APP_BACK]));
         assert_eq!(names.lookup(Ipv4Addr::LOCALHOST, "web"), Lookup::Stranger);
-        assert_eq!(names.reverse(WEB, APP_FRONT).as_deref(), Some("shop-app-1"));
-        assert_eq!(names.reverse(WEB, APP_BACK), None);
+        assert_eq!(names.reverse(WEB, APP_FRONT), Reverse::Found("shop-app-1".into()));
+        assert_eq!(names.reverse(WEB, APP_BACK), Reverse::Unknown);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::{Names, Transport, answer};
+use super::{Forwarder, Names, Reply, Transport, answer};
 
 const PORT: u16 = 53;
 /// Datagrams answered before other tasks have their turn.
@@ -25,6 +25,26 @@ const BACKLOG: u32 = 128;
 /// How long a TCP client may be silent.
 const SILENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the servers of one network share.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pub(crate) names: Arc<Names>,
+    pub(crate) forwarder: Arc<Forwarder>,
+    /// Key of the network. Who asks here with an address of another one is a stranger.
+    pub(crate) network: String,
+}
+
+impl Resolver {
+    fn answer(&self, query: &[u8], asker: Ipv4Addr, transport: Transport) -> Option<Reply> {
+        let known = if self.names.is_on(asker, &self.network) { asker } else { Ipv4Addr::UNSPECIFIED };
+        answer(query, known, &self.names, transport)
+    }
+
+    async fn forward(&self, query: &[u8], asker: Ipv4Addr, transport: Transport) -> Option<Vec<u8>> {
+        self.forwarder.forward(query, asker, &self.names, transport).await
+    }
+}
 
 /// The DNS server of one network; stops when dropped.
 #[derive(Debug)]
@@ -40,7 +60,7 @@ impl Drop for NameServer {
 
 /// Opens the sockets of a network and serves them. To be called within the runtime, on a thread in the project's
 /// namespace.
-pub(crate) fn start(names: &Arc<Names>, bridge: &str, gateway: Ipv4Addr) -> io::Result<NameServer> {
+pub(crate) fn start(resolver: &Arc<Resolver>, bridge: &str, gateway: Ipv4Addr) -> io::Result<NameServer> {
     let address = SocketAddr::from((gateway, PORT));
 
     let socket = TcpSocket::new_v4()?;
@@ -54,12 +74,14 @@ pub(crate) fn start(names: &Arc<Names>, bridge: &str, gateway: Ipv4Addr) -> io::
     let socket = UdpSocket::from_std(socket)?;
     socket.bind_device(Some(bridge.as_bytes()))?;
 
-    let udp = tokio::spawn(serve_udp(socket, Arc::clone(names)));
-    let tcp = tokio::spawn(serve_tcp(listener, Arc::clone(names)));
+    let udp = tokio::spawn(serve_udp(Arc::new(socket), Arc::clone(resolver)));
+    let tcp = tokio::spawn(serve_tcp(listener, Arc::clone(resolver)));
     Ok(NameServer(vec![udp.abort_handle(), tcp.abort_handle()]))
 }
 
-async fn serve_udp(socket: UdpSocket, names: Arc<Names>) {
+async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
+    // Ends all questions that were passed on when dropped.
+    let mut elsewhere = JoinSet::new();
     let mut packet = vec![0; DATAGRAM];
     loop {
         if socket.readable().await.is_err() {
@@ -69,9 +91,21 @@ async fn serve_udp(socket: UdpSocket, names: Arc<Names>) {
             match socket.try_recv_from(&mut packet) {
                 Ok((length, SocketAddr::V4(asker))) => {
                     let query = packet.get(..length).unwrap_or_default();
-                    if let Some(reply) = answer(query, *asker.ip(), &names, Transport::Udp) {
-                        // A full buffer loses the answer, as any network may; the asker asks again.
-                        let _ = socket.try_send_to(&reply, SocketAddr::V4(asker));
+                    match resolver.answer(query, *asker.ip(), Transport::Udp) {
+                        Some(Reply::Here(reply)) => {
+                            // A full buffer loses the answer, as any network may; the asker asks again.
+                            let _ = socket.try_send_to(&reply, SocketAddr::V4(asker));
+                        }
+                        Some(Reply::Elsewhere) => {
+                            let (socket, resolver) = (Arc::clone(&socket), Arc::clone(&resolver));
+                            let query = query.to_vec();
+                            elsewhere.spawn(async move {
+                                let reply = resolver.forward(&query, *asker.ip(), Transport::Udp).await;
+                                let _ = socket.try_send_to(&reply?, SocketAddr::V4(asker));
+                                Some(())
+                            });
+                        }
+                        None => {}
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -79,22 +113,23 @@ async fn serve_udp(socket: UdpSocket, names: Arc<Names>) {
                 Ok(_) | Err(_) => {}
             }
         }
+        while elsewhere.try_join_next().is_some() {}
         tokio::task::yield_now().await;
     }
 }
 
-async fn serve_tcp(listener: TcpListener, names: Arc<Names>) {
+async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let names = Arc::clone(&names);
+                let resolver = Arc::clone(&resolver);
                 connections.spawn(async move {
                     let _permit = permit;
                     // A connection that breaks concerns nobody but its client.
-                    let _ = converse(stream, peer.ip(), &names).await;
+                    let _ = converse(stream, peer.ip(), &resolver).await;
                 });
             }
             Err(_) => sleep(PAUSE).await,
@@ -104,14 +139,19 @@ async fn serve_tcp(listener: TcpListener, names: Arc<Names>) {
 }
 
 /// Questions one after the other, each with its length before it (RFC 1035, 4.2.2).
-async fn converse(mut stream: TcpStream, asker: IpAddr, names: &Names) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, asker: IpAddr, resolver: &Resolver) -> io::Result<()> {
     let IpAddr::V4(asker) = asker else { return Ok(()) };
     let mut query = Vec::new();
     loop {
         let length = timeout(SILENCE, stream.read_u16()).await??;
         query.resize(usize::from(length), 0);
         timeout(SILENCE, stream.read_exact(&mut query)).await??;
-        let Some(reply) = answer(&query, asker, names, Transport::Tcp) else { return Ok(()) };
+        let reply = match resolver.answer(&query, asker, Transport::Tcp) {
+            Some(Reply::Here(reply)) => Some(reply),
+            Some(Reply::Elsewhere) => resolver.forward(&query, asker, Transport::Tcp).await,
+            None => None,
+        };
+        let Some(reply) = reply else { return Ok(()) };
         let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
         let framed = [&length.to_be_bytes(), reply.as_slice()].concat();
         timeout(SILENCE, stream.write_all(&framed)).await??;

@@ -38,6 +38,8 @@ pub struct ServeOptions {
     /// Join the network namespace of this process instead of making one: a live shim, when an earlier network process
     /// was killed.
     pub join: Option<u32>,
+    /// The device's resolv.conf: who is asked about names that are not the project's.
+    pub resolv_conf: PathBuf,
     /// One byte is written here, and the descriptor closed, when requests are served.
     pub ready: Option<OwnedFd>,
 }
@@ -87,10 +89,10 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 
     let (host, host_thread) = Host::new();
     let (started, result) = mpsc::channel();
-    let (join, socket) = (options.join, options.socket);
+    let (join, socket, resolv_conf) = (options.join, options.socket, options.resolv_conf);
     thread::Builder::new()
         .name("network".into())
-        .spawn(move || run_inside(join, host, listener, &started))
+        .spawn(move || run_inside(join, host, listener, resolv_conf, &started))
         .map_err(start("start a thread"))?;
     let gone =
         || ServeError::Start { step: "start the network thread", source: io::ErrorKind::BrokenPipe.into() };
@@ -113,12 +115,13 @@ fn run_inside(
     join: Option<u32>,
     host: Host,
     listener: UnixListener,
+    resolv_conf: PathBuf,
     started: &mpsc::Sender<Result<(), ServeError>>,
 ) {
     let prepared = prepare(join).and_then(|(namespace, topology)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| ServeError::Start { step: "start the runtime", source })?;
-        let project = Project::new(topology, host.clone(), runtime.handle().clone());
+        let project = Project::new(topology, host.clone(), resolv_conf, runtime.handle().clone());
         let control = control::Control { project: Mutex::new(project), namespace, host };
         thread::Builder::new()
             .name("control".into())

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::Failure;
 use crate::egress::Egress;
-use crate::names::{self, NameServer, Names, Place};
+use crate::names::{self, Forwarder, NameServer, Names, Place, Resolver, Upstream};
 use crate::ports::{Host, Ports};
 use crate::protocol::{Attach, Attached, ContainerStatus, Interface, NetworkConfig, Port, Published, Status};
 use crate::topology::Topology;
@@ -21,8 +22,11 @@ const NAME_LIMIT: usize = 253;
 pub(super) struct Project {
     topology: Topology,
     names: Arc<Names>,
+    forwarder: Arc<Forwarder>,
     ports: Ports,
     host: Host,
+    /// Keys of the networks that have a way out.
+    open: BTreeSet<String>,
     /// Open when a network has a way out.
     egress: Option<Egress>,
     runtime: Handle,
@@ -32,11 +36,13 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub(super) fn new(topology: Topology, host: Host, runtime: Handle) -> Project {
+    pub(super) fn new(topology: Topology, host: Host, resolv_conf: PathBuf, runtime: Handle) -> Project {
         let ports = Ports::new(host.clone(), runtime.clone());
         Project {
             topology,
             names: Arc::default(),
+            forwarder: Arc::new(Forwarder::new(host.clone(), resolv_conf)),
+            open: BTreeSet::new(),
             ports,
             host,
             egress: None,
@@ -51,7 +57,8 @@ impl Project {
             check_name("network", &network.key)?;
         }
         self.topology.configure(networks)?;
-        let networks_have_egress = networks.iter().any(|network| !network.internal);
+        let open = networks.iter().filter(|network| !network.internal);
+        self.open = open.map(|network| network.key.clone()).collect();
         let networks = self.topology.networks();
         self.servers.retain(|bridge, _| networks.iter().any(|network| network.bridge == *bridge));
         for network in networks {
@@ -60,11 +67,16 @@ impl Project {
             }
             // This thread is in the project's namespace; the runtime waits for the sockets.
             let _context = self.runtime.enter();
-            let server = names::start(&self.names, &network.bridge, network.gateway)
+            let resolver = Arc::new(Resolver {
+                names: Arc::clone(&self.names),
+                forwarder: Arc::clone(&self.forwarder),
+                network: network.key.clone(),
+            });
+            let server = names::start(&resolver, &network.bridge, network.gateway)
                 .map_err(Failure::system(format!("serve names on network `{}`", network.key)))?;
             self.servers.insert(network.bridge, server);
         }
-        if networks_have_egress && self.egress.is_none() {
+        if !self.open.is_empty() && self.egress.is_none() {
             let _context = self.runtime.enter();
             let egress = Egress::start(self.host.clone()).map_err(Failure::system("open the way out"))?;
             self.egress = Some(egress);
@@ -97,7 +109,13 @@ impl Project {
                 return Err(failure);
             }
         };
-        self.names.insert(&attach.container, places(attach, &connected.interfaces));
+        let has_way_out = attach.networks.iter().any(|place| self.open.contains(&place.network));
+        let upstream = match (has_way_out, attach.dns.is_empty()) {
+            (false, _) => Upstream::None,
+            (true, true) => Upstream::Device,
+            (true, false) => Upstream::Servers(attach.dns.clone()),
+        };
+        self.names.insert(&attach.container, places(attach, &connected.interfaces), upstream);
         let first = connected.interfaces.first();
         if let Some(first) = first {
             self.ports.lead_to(&attach.container, first.address, namespace, connected.is_new);

@@ -135,3 +135,36 @@ fn a_new_network_process_opens_the_way_out_again() {
     client.configure(&configs(&["default"])).unwrap();
     assert_eq!(web.ask("send", &format!("{DEVICE}:7000 100000")), "true");
 }
+
+#[test]
+fn foreign_names_are_asked_of_the_device_or_of_those_named() {
+    let internal = NetworkConfig { key: "inside".into(), internal: true };
+    let (project, mut client) = Project::on_a_device(&[configs(&["default"]), vec![internal]].concat());
+    let (web, inner, server) =
+        (project.container("web"), project.container("inner"), project.container("server"));
+    web.attach(&mut client, &[("default", &[])], &[]);
+    inner.attach(&mut client, &[("inside", &[])], &[]);
+    let at_server = server.attach(&mut client, &[("default", &[])], &[]);
+    let gateway = at_server.nameserver.unwrap();
+    let known = [Ipv4Addr::new(203, 0, 113, 7)];
+    let query = to_hex(&crate::project::question("known.example", domain::base::iana::Rtype::A));
+
+    // Nobody to ask.
+    assert!(web.resolve("known.example").is_empty());
+    // The first does not answer.
+    let _dns = project.serve("dns", "127.0.0.53:53");
+    project.set_resolv_conf("nameserver 127.0.0.54\nnameserver 127.0.0.53\n");
+    assert_eq!(web.resolve("known.example"), known);
+    assert!(web.resolve("unknown.example").is_empty());
+    assert!(web.ask("ask-tcp", &format!("{gateway}:53 {query}")).contains("cb007107"));
+    assert!(inner.resolve("known.example").is_empty());
+    assert_eq!(web.resolve("host.docker.internal"), [HOST_GATEWAY]);
+
+    // A container of the same network; it is reached where it is, not outside.
+    project.set_resolv_conf("");
+    let _inside = server.serve("dns", "0.0.0.0:53");
+    let mut request = web.request(&[("default", &[])], &[]);
+    request.dns = vec![at_server.address().unwrap().into()];
+    client.attach(&request, web.namespace()).unwrap();
+    assert_eq!(web.resolve("known.example"), known);
+}

@@ -375,7 +375,7 @@ fn networks_come_and_go() {
     wait_until("the socket is gone", || !project.folder.path().join("network.sock").exists());
 }
 
-fn question(name: &str, kind: Rtype) -> Vec<u8> {
+pub(crate) fn question(name: &str, kind: Rtype) -> Vec<u8> {
     let mut builder = MessageBuilder::new_vec();
     builder.header_mut().set_rd(true);
     let mut question = builder.question();

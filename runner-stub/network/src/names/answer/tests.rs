@@ -1,7 +1,7 @@
 //! Answers by table, and what hostile packets do.
 
 use super::*;
-use crate::names::Place;
+use crate::names::{Place, Upstream};
 use domain::base::iana::OptRcode;
 use domain::base::name::ParsedName;
 use domain::rdata::AllRecordData;
@@ -11,9 +11,13 @@ const ASKER: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
 fn names(replicas: u8) -> Names {
     let names = Names::default();
     let place = |address, name: &str| vec![Place { network: "n".into(), address, names: vec![name.into()] }];
-    names.insert("asker", place(ASKER, "asker"));
+    names.insert("asker", place(ASKER, "asker"), Upstream::None);
     for number in 0..replicas {
-        names.insert(&format!("web-{number}"), place(Ipv4Addr::new(172, 18, 1, number), "web"));
+        names.insert(
+            &format!("web-{number}"),
+            place(Ipv4Addr::new(172, 18, 1, number), "web"),
+            Upstream::None,
+        );
     }
     names
 }
@@ -37,8 +41,15 @@ fn query(name: &str, kind: Rtype, edns: Option<u16>) -> Vec<u8> {
     additional.finish()
 }
 
+fn here(reply: Reply) -> Vec<u8> {
+    match reply {
+        Reply::Here(packet) => packet,
+        Reply::Elsewhere => panic!("it is asked elsewhere"),
+    }
+}
+
 fn ask(names: &Names, query: &[u8], transport: Transport) -> Message<Vec<u8>> {
-    Message::from_octets(answer(query, ASKER, names, transport).unwrap()).unwrap()
+    Message::from_octets(here(answer(query, ASKER, names, transport).unwrap())).unwrap()
 }
 
 fn addresses(message: &Message<Vec<u8>>) -> Vec<Ipv4Addr> {
@@ -81,7 +92,7 @@ fn addresses_have_names() {
 fn a_long_answer_is_cut_for_udp_and_whole_for_tcp() {
     let names = names(200);
     for edns in [None, Some(4096), Some(0)] {
-        let reply = answer(&query("web", Rtype::A, edns), ASKER, &names, Transport::Udp).unwrap();
+        let reply = here(answer(&query("web", Rtype::A, edns), ASKER, &names, Transport::Udp).unwrap());
         assert!(reply.len() <= usize::from(EDNS_LIMIT));
         assert!(Message::from_octets(reply).unwrap().header().tc());
     }
@@ -96,7 +107,7 @@ fn a_long_answer_is_cut_for_udp_and_whole_for_tcp() {
 fn strangers_and_strange_questions_are_refused() {
     let names = names(1);
     let stranger =
-        answer(&query("web", Rtype::A, None), Ipv4Addr::LOCALHOST, &names, Transport::Udp).unwrap();
+        here(answer(&query("web", Rtype::A, None), Ipv4Addr::LOCALHOST, &names, Transport::Udp).unwrap());
     assert_eq!(Message::from_octets(stranger).unwrap().header().rcode(), Rcode::REFUSED);
 
     let mut update = query("web", Rtype::A, None);
@@ -146,7 +157,7 @@ fn mutated_packets_get_sane_answers() {
         }
         packet.truncate(4096);
         let transport = if round % 2 == 0 { Transport::Udp } else { Transport::Tcp };
-        if let Some(reply) = answer(&packet, ASKER, &names, transport) {
+        if let Some(Reply::Here(reply)) = answer(&packet, ASKER, &names, transport) {
             answered += 1;
             assert_eq!(reply[..2], packet[..2]);
             let limit = if transport == Transport::Udp { EDNS_LIMIT } else { u16::MAX };
@@ -155,4 +166,37 @@ fn mutated_packets_get_sane_answers() {
         }
     }
     assert!(answered > 30_000, "{answered}");
+}
+
+#[test]
+fn foreign_names_are_asked_elsewhere_by_those_who_have_a_way_out() {
+    let names = names(1);
+    let place = |network: &str, address, name: &str| {
+        vec![Place { network: network.into(), address, names: vec![name.into()] }]
+    };
+    names.insert("asker", place("n", ASKER, "asker"), Upstream::Device);
+    names.insert("redis", place("other", Ipv4Addr::new(172, 19, 0, 2), "redis"), Upstream::Device);
+    let ask = |name: &str, kind| answer(&query(name, kind, None), ASKER, &names, Transport::Udp).unwrap();
+    for (name, kind) in [
+        ("example.org", Rtype::A),
+        ("example.org", Rtype::MX),
+        ("printer", Rtype::AAAA),
+        ("1.1.1.1.in-addr.arpa", Rtype::PTR),
+    ] {
+        assert_eq!(ask(name, kind), Reply::Elsewhere, "{name}");
+    }
+    let rcode = |reply| Message::from_octets(here(reply)).unwrap().header().rcode();
+    assert_eq!(rcode(ask("web", Rtype::AAAA)), Rcode::NOERROR);
+    // What exists on another network is not asked of the internet.
+    assert_eq!(rcode(ask("redis", Rtype::A)), Rcode::NXDOMAIN);
+    assert_eq!(rcode(ask("2.0.19.172.in-addr.arpa", Rtype::PTR)), Rcode::NXDOMAIN);
+    let host = Message::from_octets(here(ask("host.docker.internal", Rtype::A))).unwrap();
+    assert_eq!(addresses(&host), [crate::HOST_GATEWAY]);
+    names.insert("asker", place("n", ASKER, "asker"), Upstream::None);
+    assert_eq!(
+        answer(&query("host.docker.internal", Rtype::A, None), ASKER, &names, Transport::Udp)
+            .map(here)
+            .map(|reply| { Message::from_octets(reply).unwrap().header().rcode() }),
+        Some(Rcode::NXDOMAIN)
+    );
 }

@@ -64,6 +64,7 @@ impl Project {
             ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
             echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("resolv.conf"), "").unwrap();
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user"]);
         if has_device {
@@ -78,6 +79,11 @@ impl Project {
         let namespace = client.network_namespace().unwrap();
         project.shim = Some(enter(project.user.pid(), &File::from(namespace)));
         (project, client)
+    }
+
+    /// What the device's resolv.conf says.
+    pub(crate) fn set_resolv_conf(&self, text: &str) {
+        std::fs::write(self.folder.path().join("resolv.conf"), text).unwrap();
     }
 
     /// Starts a role of this test program on the device and waits until it is up.
@@ -132,6 +138,7 @@ impl Container {
             container: self.name.clone(),
             hostname: None,
             networks: places.iter().map(membership).collect(),
+            dns: Vec::new(),
             ports: ports.to_vec(),
         }
     }

@@ -24,6 +24,7 @@ pub(crate) fn play() {
         "connect" => connect(&argument),
         "send" => send(&argument),
         "listen" => listen(&argument),
+        "dns" => dns(&argument),
         "ping" => ping(&argument),
         other => panic!("no role {other}"),
     }
@@ -40,7 +41,12 @@ fn network(argument: &str) {
             std::fs::File::from(ready).write_all(b"\nup\n").unwrap();
         }
     });
-    let options = ServeOptions { socket: socket.into(), join: join.parse().ok(), ready: Some(writer.into()) };
+    let options = ServeOptions {
+        socket: socket.into(),
+        join: join.parse().ok(),
+        resolv_conf: std::path::Path::new(socket).with_file_name("resolv.conf"),
+        ready: Some(writer.into()),
+    };
     serve(options).unwrap();
 }
 
@@ -203,6 +209,44 @@ fn listen(address: &str) {
         let mut stream = stream.unwrap();
         let peer = stream.peer_addr().unwrap();
         let _ = write!(stream, "{}", peer.ip());
+    }
+}
+
+/// A name server that knows one name: `known.example` has address 203.0.113.7.
+fn dns(address: &str) {
+    use domain::base::iana::{Class, Rcode};
+    use domain::base::{Message, MessageBuilder};
+    use domain::rdata::A;
+    let reply = |query: &[u8]| {
+        let query = Message::from_octets(query).unwrap();
+        let question = query.sole_question().unwrap();
+        let is_known = question.qname().to_string() == "known.example";
+        let rcode = if is_known { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        let mut answer = MessageBuilder::new_vec().start_answer(&query, rcode).unwrap();
+        if is_known {
+            answer.push((question.qname(), Class::IN, 60, A::new([203, 0, 113, 7].into()))).unwrap();
+        }
+        answer.finish()
+    };
+    let socket = UdpSocket::bind(address).unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    println!("\nup");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut query).unwrap();
+            let reply = reply(&query);
+            stream.write_all(&u16::try_from(reply.len()).unwrap().to_be_bytes()).unwrap();
+            stream.write_all(&reply).unwrap();
+        }
+    });
+    let mut query = [0; 4096];
+    loop {
+        let (length, peer) = socket.recv_from(&mut query).unwrap();
+        socket.send_to(&reply(&query[..length]), peer).unwrap();
     }
 }
 
