@@ -46,6 +46,9 @@ pub(crate) struct ComposeArguments {
     /// Variables to use, and to carry as defaults, instead of `.env`
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
+    /// Carry only services without a profile and those of this one; by default all of them travel
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dpack_compose::{Diagnostic, Environment, Errors, LoadOptions, Resolved, interpolate, load};
+use dpack_compose::{Diagnostic, Environment, Errors, LoadOptions, Resolved, interpolate_with, load};
 
 /// What to load, and with which variables.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,10 @@ pub struct Options {
     pub load: LoadOptions,
     /// The process environment: it decides which images are meant.
     pub variables: Vec<(String, String)>,
+    /// Profiles whose services are meant; when building without any, those of all profiles travel.
+    pub profiles: Vec<String>,
+    /// The model is only looked at: what cannot be run is a warning.
+    pub show_only: bool,
 }
 
 /// A checked application.
@@ -30,7 +34,17 @@ pub struct Application {
 pub fn run(options: &Options) -> Result<Application, Errors> {
     let loaded = load(&options.load)?;
     let environment = Environment::new(options.variables.iter().cloned());
-    let resolved = interpolate(&loaded.model, &environment)?;
+    let shown = dpack_compose::Options {
+        lenient: options.show_only,
+        profiles: &options.profiles,
+        ..dpack_compose::Options::default()
+    };
+    // What `up` means without further words must be right, and so must all that can be activated.
+    let mut resolved = interpolate_with(&loaded.model, &environment, &shown)?;
+    if !options.show_only && options.profiles.is_empty() {
+        let all = dpack_compose::Options { all_profiles: true, ..shown };
+        resolved = interpolate_with(&loaded.model, &environment, &all)?;
+    }
     let mut warnings = loaded.warnings;
     warnings.extend(resolved.warnings.iter().cloned());
     let mut model = loaded.model.to_json();

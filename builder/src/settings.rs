@@ -5,7 +5,8 @@
 //! | `DPACK_CACHE_DIR` | folder of the cache; default `$XDG_CACHE_HOME/dpack`, then `~/.cache/dpack` |
 //! | `DPACK_CACHE_SIZE` | size the cache is kept below, such as `20GiB`; default 10 GiB |
 //! | `DPACK_STUB_DIR` | folder with runners to use instead of the embedded ones |
-//! | `COMPOSE_FILE`, `COMPOSE_PATH_SEPARATOR` | Compose files, when none is given |
+//! | `COMPOSE_FILE`, `COMPOSE_PATH_SEPARATOR` | Compose files, when none is given (read by the library, also in `.env`) |
+//! | `COMPOSE_ENV_FILES`, `COMPOSE_PROFILES` | variable files and active profiles (read by the library) |
 //! | `COMPOSE_PROJECT_NAME` | name of the project, when none is given |
 //! | `REGISTRY_AUTH_FILE` | the one credential file to use |
 //! | `DOCKER_CONFIG`, `XDG_RUNTIME_DIR`, `XDG_CONFIG_HOME`, `HOME` | where credential files are looked for |
@@ -116,28 +117,23 @@ impl Environment {
 
 /// What `dpack build` and `dpack config` load.
 pub(crate) fn compose(arguments: &ComposeArguments, environment: &Environment) -> compose::Options {
-    let mut files: Vec<PathBuf> =
-        arguments.file.iter().cloned().chain(arguments.compose_file.clone()).collect();
-    if files.is_empty()
-        && let Some(list) = environment.text("COMPOSE_FILE")
-    {
-        let separator = environment.text("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
-        files = list.split(separator.as_str()).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
-    }
+    let files: Vec<PathBuf> = arguments.file.iter().cloned().chain(arguments.compose_file.clone()).collect();
     let project_name = arguments.project_name.clone().or_else(|| environment.text("COMPOSE_PROJECT_NAME"));
     let env_files = if arguments.env_file.is_empty() { None } else { Some(arguments.env_file.clone()) };
+    // What is not text cannot stand in a Compose file.
+    let text = |value: &OsString| value.to_str().map(str::to_owned);
+    let variables: Vec<(String, String)> =
+        environment.variables.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
     let load = LoadOptions {
+        environment: dpack_compose::Environment::new(variables.iter().cloned()),
         working_dir: environment.working_dir.clone(),
         files,
         project_dir: arguments.project_directory.clone(),
         env_files,
         project_name,
+        profiles: arguments.profile.clone(),
     };
-    // What is not text cannot stand in a Compose file.
-    let text = |value: &OsString| value.to_str().map(str::to_owned);
-    let variables =
-        environment.variables.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
-    compose::Options { load, variables }
+    compose::Options { load, variables, profiles: arguments.profile.clone(), show_only: false }
 }
 
 /// What `dpack build` does.
@@ -292,10 +288,13 @@ mod tests {
             project_name: None,
             project_directory: None,
             env_file: Vec::new(),
+            profile: Vec::new(),
         };
         let environment = environment(&[("COMPOSE_FILE", "a.yml:b.yml"), ("COMPOSE_PROJECT_NAME", "shop")]);
         let load = compose(&arguments(&[]), &environment).load;
-        assert_eq!(load.files, ["a.yml", "b.yml"].map(PathBuf::from));
+        // The library reads the variable.
+        assert!(load.files.is_empty());
+        assert_eq!(load.environment.get("COMPOSE_FILE").map(|v| v.value.as_str()), Some("a.yml:b.yml"));
         assert_eq!(load.project_name.as_deref(), Some("shop"));
         assert_eq!(compose(&arguments(&["c.yml"]), &environment).load.files, ["c.yml"].map(PathBuf::from));
     }

@@ -62,7 +62,7 @@ impl Site {
 
     fn build_with(&self, options: &Options, reporter: Arc<dyn Reporter>) -> Result<Report, Error> {
         let load = LoadOptions { working_dir: self.folder.path().to_owned(), ..LoadOptions::default() };
-        let application = compose::run(&compose::Options { load, variables: Vec::new() }).unwrap();
+        let application = compose::run(&compose::Options { load, ..Default::default() }).unwrap();
         build(&application, options, reporter, &self.cancel)
     }
 

@@ -66,6 +66,43 @@ pub fn parse(
     Ok(parser.variables)
 }
 
+/// Reads `NAME=VALUE` lines whose values are meant as they stand; `NAME` alone takes its value from `outside`.
+///
+/// # Errors
+/// A line without a name, a NUL byte, too much text.
+pub fn raw(
+    text: &str,
+    outside: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, DotenvError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > MAX_BYTES {
+        return Err(DotenvError { line: 1, problem: format!("larger than {} KiB", MAX_BYTES >> 10) });
+    }
+    let mut variables = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let error = |problem: &str| DotenvError { line: index + 1, problem: problem.to_owned() };
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.contains('\0') {
+            return Err(error("contains a NUL byte"));
+        }
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (line, outside(line.trim())),
+        };
+        let name = name.trim();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(error("a value without a name"));
+        }
+        if let Some(value) = value {
+            variables.insert(name.to_owned(), value);
+        }
+    }
+    Ok(variables)
+}
+
 /// Finds variables that are set elsewhere.
 type Outside<'a> = &'a dyn Fn(&str) -> Option<String>;
 

@@ -65,6 +65,17 @@ impl Environment {
         self.add(text, &Source::Embedded(name.to_owned()))
     }
 
+    /// Adds the variables of a file that an included project has; they win over nothing.
+    pub(crate) fn add_weakest(&mut self, name: &str, text: &str) -> Result<(), DotenvError> {
+        let find = |name: &str| self.get(name).map(|variable| variable.value.clone());
+        let read = dotenv::parse(text, find, |_| None)?;
+        for (key, value) in read {
+            let source = Source::Embedded(name.to_owned());
+            self.variables.entry(key).or_insert(Variable { value, source });
+        }
+        Ok(())
+    }
+
     /// A variable by name.
     pub fn get(&self, name: &str) -> Option<&Variable> {
         self.variables.get(name)

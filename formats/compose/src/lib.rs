@@ -50,6 +50,8 @@
 //! # Where it differs from Docker Compose
 //! `tests/corpus` holds Docker Compose's own answers to every supported key. Known differences, on purpose:
 //!
+//! (All of them are in COMPOSE.md, which also has a row for every key.)
+//!
 //! - Bind sources stay relative (`./x`, `~/x`): they mean the device's folders, which nobody knows at build time.
 //! - Values that the engine would refuse at start are refused here: relative targets and working folders, unknown signals
 //!   and restart policies, unknown mount options, a port published twice, variables without a name.
@@ -62,9 +64,11 @@
 
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod canonical;
 pub mod diagnostic;
 pub mod dotenv;
+mod env_files;
 pub mod environment;
 mod interpolate;
 #[cfg(feature = "yaml")]
@@ -74,6 +78,8 @@ mod model;
 mod name;
 mod node;
 mod normalise;
+mod paths;
+mod profiles;
 pub mod project;
 mod references;
 mod render;
@@ -89,9 +95,10 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Errors};
 pub use environment::{Environment, Source, Variable};
-pub use interpolate::{Resolved, interpolate};
+pub use interpolate::{Device, Options, Resolved, interpolate, interpolate_with};
 #[cfg(feature = "yaml")]
 pub use load::{LoadOptions, Loaded, load, parse};
 pub use model::Model;
 pub use name::is_valid as is_project_name;
 pub use project::Project;
+pub use schema::{Row, table};

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
 
+use crate::assemble::{Kind, Wanted};
 use crate::diagnostic::{Diagnostic, Errors, Path, Position, Report};
 use crate::dotenv;
+use crate::environment::Environment;
+use crate::interpolate;
 use crate::model::{EnvironmentFile, Layer, Model};
 use crate::name;
 use crate::node::{self, Node};
@@ -25,6 +28,8 @@ const OVERRIDES: [&str; 4] = [
 const DOTENV: &str = ".env";
 /// Largest `.env` file; the parser has the same limit.
 const MAX_DOTENV: usize = 1 << 20;
+/// Files that a project may refer to.
+const MAX_FILES: usize = 1000;
 
 /// What to load.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,10 @@ pub struct LoadOptions {
     pub env_files: Option<Vec<PathBuf>>,
     /// Name of the project (`-p`, `COMPOSE_PROJECT_NAME`).
     pub project_name: Option<String>,
+    /// Profiles that are active when nothing else says which.
+    pub profiles: Vec<String>,
+    /// The process environment: `COMPOSE_FILE` and the like, and the names of files that others refer to.
+    pub environment: Environment,
 }
 
 /// A project as it was found.
@@ -61,7 +70,10 @@ pub struct Loaded {
 pub fn load(options: &LoadOptions) -> Result<Loaded, Errors> {
     let mut warnings = Vec::new();
     let found = if options.files.is_empty() {
-        search(&options.working_dir, &mut warnings)?
+        match listed(options)? {
+            Some(files) => files,
+            None => search(&options.working_dir, &mut warnings)?,
+        }
     } else {
         options.files.clone()
     };
@@ -84,7 +96,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Errors> {
         texts.push((shown, text));
     }
     let folder = folder_name(&project_dir);
-    let mut model = Model { name: options.project_name.clone(), folder, ..Model::default() };
+    let mut model = Model {
+        name: options.project_name.clone(),
+        profiles: options.profiles.clone(),
+        folder,
+        ..Model::default()
+    };
     let mut files = paths.clone();
     for (shown, path) in env_files(options, &project_dir) {
         let text = yaml::check_utf8(read(&path, &shown, MAX_DOTENV)?, &shown)?;
@@ -93,9 +110,90 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Errors> {
         model.environment.push(EnvironmentFile { file: shown, text });
         files.push(path);
     }
-    let (model, more) = layers(model, &texts)?;
+    let (mut model, more) = layers(model, &texts)?;
     warnings.extend(more);
-    Ok(Loaded { model, project_dir, files, warnings })
+    let mut project = Loaded { model: Model::default(), project_dir, files, warnings };
+    follow(&mut model, &options.environment, &mut project)?;
+    project.model = model;
+    Ok(project)
+}
+
+/// Files named by `COMPOSE_FILE`, in the process environment or in the working folder's `.env`.
+fn listed(options: &LoadOptions) -> Result<Option<Vec<PathBuf>>, Diagnostic> {
+    let mut environment = options.environment.clone();
+    for (shown, path) in env_files(options, &options.working_dir) {
+        let text = yaml::check_utf8(read(&path, &shown, MAX_DOTENV)?, &shown)?;
+        environment.add_embedded(&shown, &text).map_err(|error| error.in_file(&shown))?;
+    }
+    let value =
+        |name: &str| environment.get(name).map(|v| v.value.as_str()).filter(|value| !value.is_empty());
+    let Some(list) = value("COMPOSE_FILE") else { return Ok(None) };
+    let separator = value("COMPOSE_PATH_SEPARATOR").unwrap_or(":");
+    let files: Vec<PathBuf> = list.split(separator).filter(|f| !f.is_empty()).map(PathBuf::from).collect();
+    Ok(Some(files).filter(|files| !files.is_empty()))
+}
+
+/// Reads the files that the model refers to, and those that they refer to, until there are no more. What is wrong with the
+/// model itself is left for `interpolate` to say.
+fn follow(model: &mut Model, environment: &Environment, project: &mut Loaded) -> Result<(), Errors> {
+    loop {
+        let Ok(wanted) = interpolate::wanted(model, environment) else { return Ok(()) };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for Wanted { path, kind, at, keys, optional } in wanted {
+            if model.others.len() + model.texts.len() >= MAX_FILES {
+                let mut report = model.report();
+                report.error_at(at, keys, format!("more than {MAX_FILES} files are referred to"));
+                return report.finish().map(|_| ());
+            }
+            let file = project.project_dir.join(&path);
+            let failed = |mut error: Diagnostic| {
+                let place = model.report().place(at);
+                (error.file, error.line, error.column) = (place.file, place.line, place.column);
+                error.path.clone_from(&keys);
+                error.message = format!("`{path}`: {}", error.message);
+                Errors::from(error)
+            };
+            match kind {
+                Kind::Text if !file.is_file() && (optional || !file.exists()) => {
+                    model.texts.insert(path.clone(), None);
+                    continue;
+                }
+                Kind::Text => {
+                    let bytes = read(&file, &path, MAX_DOTENV).map_err(failed)?;
+                    model.texts.insert(path.clone(), Some(yaml::check_utf8(bytes, &path)?));
+                }
+                Kind::Compose => {
+                    let bytes = read(&file, &path, yaml::MAX_BYTES).map_err(failed)?;
+                    project.warnings.extend(other(model, &path, &yaml::check_utf8(bytes, &path)?)?);
+                }
+            }
+            project.files.push(file);
+        }
+    }
+}
+
+/// Adds a Compose file that is extended or included.
+fn other(model: &mut Model, path: &str, text: &str) -> Result<Vec<Diagnostic>, Errors> {
+    let mut report = model.report();
+    let file = u16::try_from(report.files.len()).unwrap_or(u16::MAX - 1);
+    report.files.push(path.to_owned());
+    let documents = yaml::parse(text, file, &mut report).unwrap_or_default();
+    let mut layers = Vec::new();
+    for root in documents.into_iter().filter(|node| !node.is_null()) {
+        let number = usize::from(file) + layers.len();
+        layers.push(Layer { file: path.to_owned(), root: node::renumbered(root, number) });
+        report.files.push(path.to_owned());
+    }
+    if layers.is_empty() {
+        report.error(Position { file, ..Position::default() }, &Path::Root, "the file is empty");
+    }
+    let mut report = report.checkpoint()?;
+    schema::check(&layers, &mut report);
+    let warnings = report.finish()?;
+    model.others.extend(layers);
+    Ok(warnings)
 }
 
 /// Reads a project from text: pairs of file name and content. Nothing is looked for.
@@ -171,6 +269,11 @@ fn env_files(options: &LoadOptions, project_dir: &FilePath) -> Vec<(String, Path
     match &options.env_files {
         Some(files) => {
             files.iter().map(|file| (file.display().to_string(), options.working_dir.join(file))).collect()
+        }
+        None if options.environment.get("COMPOSE_ENV_FILES").is_some_and(|v| !v.value.is_empty()) => {
+            let list =
+                options.environment.get("COMPOSE_ENV_FILES").map(|v| v.value.clone()).unwrap_or_default();
+            list.split(',').map(|file| (file.to_owned(), options.working_dir.join(file))).collect()
         }
         None => Some(project_dir.join(DOTENV))
             .filter(|path| path.is_file())

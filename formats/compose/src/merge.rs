@@ -16,22 +16,44 @@ enum Rule {
     Replace,
     /// Append, then keep one entry for each identity.
     Unique(fn(&Node) -> Option<String>),
+    /// The later one wins as a whole unless both are for the same driver.
+    Driver,
+    /// Entries for the same subnet are merged.
+    Subnets,
 }
 
 /// Exceptions by path.
 const RULES: &[(&[&str], Rule)] = &[
+    (&["networks", "*", "ipam", "config"], Rule::Subnets),
+    (&["services", "*", "build", "args", "*"], Rule::Replace),
+    (&["services", "*", "build", "tags"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "cap_add"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "cap_drop"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "command"], Rule::Replace),
+    (&["services", "*", "configs"], Rule::Unique(config)),
+    (&["services", "*", "devices"], Rule::Unique(target)),
+    (&["services", "*", "dns"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "dns_opt"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "dns_search"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "entrypoint"], Rule::Replace),
+    (&["services", "*", "env_file"], Rule::Unique(file)),
     (&["services", "*", "environment", "*"], Rule::Replace),
-    (&["services", "*", "labels", "*"], Rule::Replace),
     (&["services", "*", "expose"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "healthcheck", "test"], Rule::Replace),
+    (&["services", "*", "labels", "*"], Rule::Replace),
+    (&["services", "*", "links"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "logging"], Rule::Driver),
     (&["services", "*", "networks", "*", "aliases"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "networks", "*", "link_local_ips"], Rule::Unique(Node::scalar_text)),
     (&["services", "*", "ports"], Rule::Unique(port)),
+    (&["services", "*", "profiles"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "secrets"], Rule::Unique(secret)),
     (&["services", "*", "tmpfs"], Rule::Unique(Node::scalar_text)),
+    (&["services", "*", "ulimits", "*"], Rule::Replace),
     (&["services", "*", "volumes"], Rule::Unique(target)),
 ];
 
-/// Merges canonical layers, later ones over earlier ones.
+/// Merges canonical layers, later ones over earlier ones. What was reset stays a marker until [`finish`].
 pub(crate) fn merge(layers: Vec<Node>, report: &mut Report) -> Node {
     let mut layers = layers.into_iter();
     let Some(mut result) = layers.next() else {
@@ -40,8 +62,18 @@ pub(crate) fn merge(layers: Vec<Node>, report: &mut Report) -> Node {
     for layer in layers {
         node(&mut result, layer, &Path::Root, report);
     }
-    finish(&mut result, &Path::Root);
     result
+}
+
+/// Merges one value over another one, both at this place.
+pub(crate) fn onto(base: &mut Node, over: Node, path: &Path<'_>, report: &mut Report) {
+    node(base, over, path, report);
+}
+
+/// Removes what was reset, and duplicates from lists.
+pub(crate) fn finish(root: &mut Node) {
+    clean(root, &Path::Root);
+    unique(root, &Path::Root);
 }
 
 fn node(base: &mut Node, over: Node, path: &Path<'_>, report: &mut Report) {
@@ -57,7 +89,25 @@ fn node(base: &mut Node, over: Node, path: &Path<'_>, report: &mut Report) {
         *base = over;
         return;
     }
+    if matches!(rule(path), Some(Rule::Driver)) {
+        let driver = |node: &Node| node.get("driver").and_then(Node::scalar_text);
+        if let (Some(one), Some(other)) = (driver(base), driver(&over))
+            && one != other
+        {
+            *base = over;
+            return;
+        }
+    }
     match (&mut base.value, over.value) {
+        (Value::List(base), Value::List(over)) if matches!(rule(path), Some(Rule::Subnets)) => {
+            for pool in over {
+                let subnet = pool.get("subnet").and_then(Node::scalar_text);
+                match base.iter_mut().find(|own| own.get("subnet").and_then(Node::scalar_text) == subnet) {
+                    Some(own) => node(own, pool, &path.index(0), report),
+                    None => base.push(pool),
+                }
+            }
+        }
         (_, Value::Null) => {}
         (Value::Map(base), Value::Map(over)) => mapping(base, over, path, report),
         (Value::List(base), Value::List(over)) => base.extend(over),
@@ -87,23 +137,38 @@ fn mapping(base: &mut Map, over: Map, path: &Path<'_>, report: &mut Report) {
     }
 }
 
-/// Removes what was reset and duplicates from lists.
-fn finish(node: &mut Node, path: &Path<'_>) {
+fn clean(node: &mut Node, path: &Path<'_>) {
     node.tag = None;
-    let unique = rule(path);
     match &mut node.value {
         Value::Map(map) => {
             map.retain(|_, entry| entry.node.tag != Some(Tag::Reset));
             for (key, entry) in map {
-                finish(&mut entry.node, &path.key(key));
+                clean(&mut entry.node, &path.key(key));
             }
         }
         Value::List(items) => {
             items.retain(|item| item.tag != Some(Tag::Reset));
             for (index, item) in items.iter_mut().enumerate() {
-                finish(item, &path.index(index));
+                clean(item, &path.index(index));
             }
-            if let Some(Rule::Unique(identity)) = unique {
+        }
+        _ => {}
+    }
+}
+
+/// Keeps one entry of each identity in the lists below a place.
+pub(crate) fn unique(node: &mut Node, path: &Path<'_>) {
+    match &mut node.value {
+        Value::Map(map) => {
+            for (key, entry) in map {
+                unique(&mut entry.node, &path.key(key));
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                unique(item, &path.index(index));
+            }
+            if let Some(Rule::Unique(identity)) = rule(path) {
                 *items = last_of_each(std::mem::take(items), identity);
             }
         }
@@ -135,4 +200,26 @@ fn port(node: &Node) -> Option<String> {
 
 fn target(node: &Node) -> Option<String> {
     node.get("target").and_then(Node::scalar_text)
+}
+
+fn file(node: &Node) -> Option<String> {
+    node.get("path").and_then(Node::scalar_text)
+}
+
+fn config(node: &Node) -> Option<String> {
+    mounted(node, "")
+}
+
+fn secret(node: &Node) -> Option<String> {
+    mounted(node, "/run/secrets")
+}
+
+/// Where a config or secret is found in the container.
+fn mounted(node: &Node, folder: &str) -> Option<String> {
+    let part = |key: &str| node.get(key).and_then(Node::scalar_text);
+    match part("target") {
+        Some(target) if target.starts_with('/') => Some(target),
+        Some(target) => Some(format!("{folder}/{target}")),
+        None => part("source").map(|source| format!("{folder}/{source}")),
+    }
 }

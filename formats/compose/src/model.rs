@@ -10,6 +10,8 @@
 //!
 //! A tagged value is `{"!override": value}`; no key of a Compose file may look like that.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::diagnostic::{Diagnostic, Errors, Position, Report};
@@ -26,6 +28,12 @@ const EMBEDDED: &str = "embedded model";
 pub struct Model {
     pub(crate) layers: Vec<Layer>,
     pub(crate) environment: Vec<EnvironmentFile>,
+    /// Compose files that are extended or included, by path from the project's folder, one for each document.
+    pub(crate) others: Vec<Layer>,
+    /// Variable and label files that are referred to, by path from the project's folder; nothing for one that was not there.
+    pub(crate) texts: BTreeMap<String, Option<String>>,
+    /// Profiles that are active when nothing else says which.
+    pub(crate) profiles: Vec<String>,
     /// Project name that was asked for when the model was loaded.
     pub(crate) name: Option<String>,
     /// Project name when nothing else says one: the folder's.
@@ -55,7 +63,7 @@ impl Model {
 
     /// A report whose file indexes are those of the layers.
     pub(crate) fn report(&self) -> Report {
-        Report::new(self.layers.iter().map(|layer| layer.file.clone()).collect())
+        Report::new(self.layers.iter().chain(&self.others).map(|layer| layer.file.clone()).collect())
     }
 
     /// The form that is embedded in an executable. Folders are left out of file names: the result depends on nothing but
@@ -71,6 +79,19 @@ impl Model {
         json.insert("layers".to_owned(), layers.collect());
         let files = self.environment.iter().map(|file| pair(&file.file, "text", file.text.as_str().into()));
         json.insert("environment".to_owned(), files.collect());
+        if !self.others.is_empty() {
+            // These are looked up by their paths.
+            let other =
+                |layer: &Layer| serde_json::json!({"file": layer.file, "content": to_json(&layer.root)});
+            json.insert("others".to_owned(), self.others.iter().map(other).collect());
+        }
+        if !self.profiles.is_empty() {
+            json.insert("profiles".to_owned(), self.profiles.clone().into());
+        }
+        if !self.texts.is_empty() {
+            let texts = self.texts.iter().map(|(path, text)| (path.clone(), text.clone().into()));
+            json.insert("texts".to_owned(), Json::Object(texts.collect()));
+        }
         Json::Object(json)
     }
 
@@ -93,11 +114,35 @@ impl Model {
             let root = from_json(content, Position { file, ..Position::default() }, 0)?;
             model.layers.push(Layer { file: text(layer, "file")?, root });
         }
+        if json.get("others").is_some() {
+            for layer in list(json, "others")? {
+                let number = model.layers.len() + model.others.len();
+                let file = u16::try_from(number).map_err(|_| damaged("too many layers"))?;
+                let content = layer.get("content").ok_or_else(|| damaged("a layer without content"))?;
+                let root = from_json(content, Position { file, ..Position::default() }, 0)?;
+                model.others.push(Layer { file: text(layer, "file")?, root });
+            }
+        }
+        if json.get("profiles").is_some() {
+            let profiles = list(json, "profiles")?.iter().filter_map(Json::as_str);
+            model.profiles = profiles.map(str::to_owned).collect();
+        }
+        if let Some(texts) = json.get("texts") {
+            let texts = texts.as_object().ok_or_else(|| damaged("`texts` is not an object"))?;
+            for (path, text) in texts {
+                let text = match text {
+                    Json::Null => None,
+                    _ => Some(text.as_str().ok_or_else(|| damaged("a text is not a string"))?.to_owned()),
+                };
+                model.texts.insert(path.clone(), text);
+            }
+        }
         for file in list(json, "environment")? {
             model.environment.push(EnvironmentFile { file: text(file, "file")?, text: text(file, "text")? });
         }
         let mut report = model.report();
         schema::check(&model.layers, &mut report);
+        schema::check(&model.others, &mut report);
         report.finish().map(|_| model)
     }
 }

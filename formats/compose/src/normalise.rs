@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Position;
 use crate::interpolate::variables::Variables;
-use crate::node::{Map, Node, Value, insert};
-use crate::short::time;
+use crate::node::{Entry, Map, Node, Value, insert};
 use crate::substitute::Lookup;
 
 /// Completes the merged tree in place.
@@ -33,10 +33,12 @@ pub(crate) fn project(root: &mut Node, name: &str, variables: &mut Variables) {
             insert(networks, "default", Node::new(Value::Null, at));
         }
     }
-    for section in ["networks", "volumes"] {
+    for section in ["networks", "volumes", "configs", "secrets"] {
         if let Some(Value::Map(entries)) = sections.get_mut(section).map(|entry| &mut entry.node.value) {
             for (key, entry) in entries {
-                full_name(&mut entry.node, &format!("{name}_{key}"));
+                let external = is_external(&mut entry.node);
+                let name = if external { key.clone() } else { format!("{name}_{key}") };
+                full_name(&mut entry.node, &name);
             }
         }
     }
@@ -45,7 +47,7 @@ pub(crate) fn project(root: &mut Node, name: &str, variables: &mut Variables) {
 /// Leaves out networks and volumes that no service uses, as Compose does.
 pub(crate) fn drop_unused(root: &mut Node, used: &BTreeSet<(&'static str, String)>) {
     let Value::Map(sections) = &mut root.value else { return };
-    for section in ["networks", "volumes"] {
+    for section in ["networks", "volumes", "configs", "secrets"] {
         if let Some(Value::Map(entries)) = sections.get_mut(section).map(|entry| &mut entry.node.value) {
             entries.retain(|key, _| used.contains(&(section, key.clone())));
             if entries.is_empty() {
@@ -73,17 +75,116 @@ fn service(fields: &mut Map, variables: &mut Variables) {
             }
         }
     }
-    if let Some(entry) = fields.get_mut("stop_grace_period")
-        && let Some(Ok(nanoseconds)) = entry.node.as_text().map(time::parse)
+    if let Some(entry) = fields.get_mut("pull_policy")
+        && entry.node.as_text() == Some("if_not_present")
     {
-        entry.node.value = Value::Text(time::format(nanoseconds));
+        entry.node.value = Value::Text("missing".to_owned());
     }
+    for item in list(fields, "secrets") {
+        let source = item.get("source").and_then(Node::as_text).unwrap_or_default().to_owned();
+        let at = item.at;
+        if let Value::Map(mount) = &mut item.value
+            && !mount.contains_key("target")
+        {
+            insert(mount, "target", Node::text(format!("/run/secrets/{source}"), at));
+        }
+    }
+    list(fields, "extra_hosts").sort_by_key(|item| {
+        let text = item.as_text().unwrap_or_default();
+        text.split('=').next().unwrap_or_default().to_owned()
+    });
+    build(fields, variables);
+    dependencies(fields);
     if !fields.contains_key("network_mode") && !fields.contains_key("networks") {
         let at = fields.values().next().map_or_else(Default::default, |entry| entry.key_at);
         let mut networks = Map::new();
         insert(&mut networks, "default", Node::new(Value::Null, at));
         insert(fields, "networks", Node::map(networks, at));
     }
+}
+
+/// Values of `KEY` alone, and the usual file.
+fn build(fields: &mut Map, variables: &mut Variables) {
+    let Some(Entry { node, .. }) = fields.get_mut("build") else { return };
+    let at = node.at;
+    let Value::Map(build) = &mut node.value else { return };
+    if !build.contains_key("context") {
+        insert(build, "context", Node::text(".", at));
+    }
+    if !build.contains_key("dockerfile") && !build.contains_key("dockerfile_inline") {
+        insert(build, "dockerfile", Node::text("Dockerfile", at));
+    }
+    if let Some(Value::Map(arguments)) = build.get_mut("args").map(|entry| &mut entry.node.value) {
+        for (key, entry) in arguments.iter_mut() {
+            if entry.node.is_null()
+                && let Some(value) = variables.get(key)
+            {
+                entry.node.value = Value::Text(value);
+            }
+        }
+        arguments.retain(|_, entry| !entry.node.is_null());
+    }
+}
+
+/// Who is linked to, or shares something, is started first.
+fn dependencies(fields: &mut Map) {
+    let mut found: Vec<(String, bool, Position)> = Vec::new();
+    for item in list(fields, "links") {
+        let link = item.as_text().unwrap_or_default();
+        found.push((link.split(':').next().unwrap_or_default().to_owned(), true, item.at));
+    }
+    for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
+        if let Some(entry) = fields.get(key)
+            && let Some(other) = entry.node.as_text().and_then(|text| text.strip_prefix("service:"))
+        {
+            found.push((other.to_owned(), true, entry.node.at));
+        }
+    }
+    for item in list(fields, "volumes_from") {
+        let text = item.as_text().unwrap_or_default();
+        if !text.starts_with("container:") {
+            found.push((text.split(':').next().unwrap_or_default().to_owned(), false, item.at));
+        }
+    }
+    for (other, restart, at) in found {
+        if !matches!(fields.get("depends_on"), Some(Entry { node: Node { value: Value::Map(_), .. }, .. })) {
+            insert(fields, "depends_on", Node::map(Map::new(), at));
+        }
+        let Some(Value::Map(on)) = fields.get_mut("depends_on").map(|entry| &mut entry.node.value) else {
+            continue;
+        };
+        if !on.contains_key(&other) {
+            let mut dependency = Map::new();
+            insert(&mut dependency, "condition", Node::text("service_started", at));
+            if restart {
+                insert(&mut dependency, "restart", Node::new(Value::Bool(true), at));
+            }
+            insert(&mut dependency, "required", Node::new(Value::Bool(true), at));
+            insert(on, &other, Node::map(dependency, at));
+        }
+    }
+}
+
+fn list<'a>(fields: &'a mut Map, key: &str) -> &'a mut [Node] {
+    match fields.get_mut(key).map(|entry| &mut entry.node.value) {
+        Some(Value::List(items)) => items,
+        _ => &mut [],
+    }
+}
+
+/// Whether a thing is not the project's; `external: {name: X}` becomes `external: true` and `name: X`.
+fn is_external(node: &mut Node) -> bool {
+    let Value::Map(fields) = &mut node.value else { return false };
+    let Some(entry) = fields.get_mut("external") else { return false };
+    if let Value::Map(inner) = &mut entry.node.value {
+        let name = inner.remove("name");
+        entry.node.value = Value::Bool(true);
+        if let Some(name) = name {
+            fields.insert("name".to_owned(), name);
+        }
+        return true;
+    }
+    matches!(entry.node.value, Value::Bool(true))
 }
 
 fn full_name(node: &mut Node, name: &str) {

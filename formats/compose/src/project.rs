@@ -30,6 +30,9 @@ pub struct Project {
     pub name: String,
     /// Services by name.
     pub services: BTreeMap<String, Service>,
+    /// Services none of whose profiles is active, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disabled: BTreeMap<String, Service>,
     /// Networks by key; `default` is present when a service uses it.
     #[serde(default)]
     pub networks: BTreeMap<String, Network>,
@@ -42,6 +45,19 @@ pub struct Project {
     /// Files that are secret, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, FileObject>,
+}
+
+impl Project {
+    /// Activates services that were asked for by name, and with them their profiles, as Docker Compose does it.
+    pub fn enable<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        let mut profiles = BTreeSet::new();
+        for name in names {
+            profiles.extend(self.disabled.get(name).into_iter().flat_map(|service| service.profiles.clone()));
+        }
+        let active = |service: &Service| service.profiles.iter().any(|profile| profiles.contains(profile));
+        let enabled = self.disabled.extract_if(.., |_, service| active(service));
+        self.services.extend(enabled);
+    }
 }
 
 /// One service of a project.

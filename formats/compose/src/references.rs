@@ -43,8 +43,20 @@ pub(crate) fn used(project: &Project) -> BTreeSet<(&'static str, String)> {
                 used.insert(("volumes", volume.clone()));
             }
         }
+        used.extend(service.configs.iter().map(|mount| ("configs", mount.source.clone())));
+        used.extend(service.secrets.iter().map(|mount| ("secrets", mount.source.clone())));
     }
     used
+}
+
+/// Secrets that builds use, as section and key.
+pub(crate) fn used_by_builds(tree: &Node) -> BTreeSet<(&'static str, String)> {
+    let services = tree.get("services").and_then(Node::as_map).into_iter().flatten();
+    let secrets = services
+        .filter_map(|(_, entry)| entry.node.get("build")?.get("secrets")?.as_list())
+        .flatten()
+        .filter_map(|item| item.get("source").and_then(Node::as_text));
+    secrets.map(|secret| ("secrets", secret.to_owned())).collect()
 }
 
 fn names(project: &Project, service: &Service, node: Option<&Node>, path: &Path<'_>, report: &mut Report) {
@@ -58,8 +70,35 @@ fn names(project: &Project, service: &Service, node: Option<&Node>, path: &Path<
             missing("network", network, &project.networks, at, &path.key("networks"), report);
         }
     }
-    for dependency in service.depends_on.keys().filter(|key| !project.services.contains_key(*key)) {
+    for (section, mounts, objects) in
+        [("configs", &service.configs, &project.configs), ("secrets", &service.secrets, &project.secrets)]
+    {
+        let items = node.and_then(|node| node.get(section)).and_then(Node::as_list).unwrap_or_default();
+        for (index, mount) in mounts.iter().enumerate().filter(|(_, m)| !objects.contains_key(&m.source)) {
+            let at = items.get(index).map_or_else(Default::default, |item| item.at);
+            missing(&section[..section.len() - 1], &mount.source, objects, at, &path.key(section), report);
+        }
+    }
+    for (dependency, how) in &service.depends_on {
         let at = at("depends_on", dependency);
+        if project.services.contains_key(dependency) {
+            continue;
+        }
+        if !how.required && !project.disabled.contains_key(dependency) {
+            let message = format!("there is no service `{dependency}`, it is done without");
+            report.warn(at, &path.key("depends_on"), message);
+            continue;
+        }
+        if let Some(other) = project.disabled.get(dependency) {
+            if how.required {
+                let message = format!("service `{dependency}` is not active");
+                let profiles = other.profiles.join(", ");
+                report
+                    .error(at, &path.key("depends_on"), message)
+                    .hint(format!("activate one of its profiles: {profiles}"));
+            }
+            continue;
+        }
         missing("service", dependency, &project.services, at, &path.key("depends_on"), report);
     }
 }

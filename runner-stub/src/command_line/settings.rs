@@ -41,17 +41,13 @@ pub(crate) struct Settings {
     /// The user.
     pub(crate) uid: u32,
     env_files: Vec<PathBuf>,
+    profiles: Vec<String>,
     home: Option<PathBuf>,
 }
 
 impl Settings {
     /// Resolves them. Reads this executable's index and touches nothing else.
     pub(crate) fn resolve(global: &Global) -> Result<Self> {
-        if !global.profile.is_empty() {
-            return Err(Failure::usage("profiles cannot be chosen on the device")
-                .hint("choose them when building: dpack build --profile NAME")
-                .into());
-        }
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let executable = Executable::own()?;
         let uid = nix::unistd::geteuid().as_raw();
@@ -84,6 +80,7 @@ impl Settings {
             name,
             project,
             uid,
+            profiles: global.profile.clone(),
             env_files: global.env_file.clone(),
             home,
         })
@@ -127,8 +124,26 @@ impl Settings {
             layers.push(json!({"file": "command line", "content": content}));
         }
         let model = Model::from_json(&compose).map_err(|errors| compose_failure(&errors))?;
-        Ok(dpack_compose::interpolate(&model, &self.environment()?)
+        let options = dpack_compose::Options {
+            profiles: &self.profiles,
+            device: Some(&|path| self.device_file(path)),
+            ..dpack_compose::Options::default()
+        };
+        Ok(dpack_compose::interpolate_with(&model, &self.environment()?, &options)
             .map_err(|errors| compose_failure(&errors))?)
+    }
+
+    /// An `env_file` that is the device's own.
+    fn device_file(&self, path: &str) -> Result<Option<String>, String> {
+        let path = match path.strip_prefix("~/") {
+            Some(rest) => self.home.as_ref().ok_or("HOME is not set")?.join(rest),
+            None => PathBuf::from(path),
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("failed to read ({error})")),
+        }
     }
 
     /// What `up` asks for: the project, with bind sources where they are on this device.
@@ -139,7 +154,7 @@ impl Settings {
     /// The same with one more Compose file, which the command line stands for.
     pub(crate) fn desired_with(&self, extra: Option<Json>) -> Result<Desired> {
         let mut project = self.resolved_with(extra)?.project;
-        for (name, service) in &mut project.services {
+        for (name, service) in project.services.iter_mut().chain(&mut project.disabled) {
             for mount in &mut service.volumes {
                 if let MountSource::Bind { source, .. } = &mut mount.source {
                     *source = self.device_path(source, || format!("service `{name}` mounts"))?;

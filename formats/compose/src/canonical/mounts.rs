@@ -4,14 +4,14 @@ use serde_json::Number;
 
 use crate::diagnostic::{Path, Report};
 use crate::node::{Map, Node, Value, insert};
-use crate::short::{mount, size};
+use crate::short::mount;
 
-pub(super) fn long(node: &mut Node, path: &Path<'_>, report: &mut Report) {
+pub(crate) fn long(node: &mut Node, path: &Path<'_>, report: &mut Report) {
     let Value::List(items) = &mut node.value else { return };
     for (index, item) in items.iter_mut().enumerate() {
         let path = path.index(index);
         match &mut item.value {
-            Value::Map(fields) => complete(fields, &path, report),
+            Value::Map(fields) => complete(fields),
             _ => match mount::parse(item.as_text().unwrap_or_default()) {
                 Ok(short) => *item = entry(short, item),
                 Err(message) => {
@@ -32,6 +32,9 @@ fn entry(short: mount::ShortMount, item: &Node) -> Node {
         if let Some(label) = &short.selinux {
             insert(&mut options, "selinux", text(label));
         }
+        if let Some(propagation) = &short.propagation {
+            insert(&mut options, "propagation", text(propagation));
+        }
     } else if short.nocopy {
         insert(&mut options, "nocopy", yes());
     }
@@ -48,48 +51,33 @@ fn entry(short: mount::ShortMount, item: &Node) -> Node {
     Node::map(fields, item.at)
 }
 
-fn complete(fields: &mut Map, path: &Path<'_>, report: &mut Report) {
+fn complete(fields: &mut Map) {
     let is_bind = fields.get("type").and_then(|entry| entry.node.as_text()) == Some("bind");
     for (key, entry) in fields.iter_mut() {
-        let path = path.key(key);
-        let node = &mut entry.node;
-        match (key.as_str(), &mut node.value) {
-            ("read_only", _) => super::flag(node, &path, report),
+        match (key.as_str(), &mut entry.node.value) {
             ("target", Value::Text(target)) => *target = clean(target),
             // In the long form a bind's source needs no `./`.
             ("source", Value::Text(source)) if is_bind && !source.is_empty() && !mount::is_path(source) => {
                 source.insert_str(0, "./");
-            }
-            ("bind" | "volume", Value::Map(options)) => {
-                for (key, option) in options.iter_mut().filter(|(key, _)| *key != "selinux") {
-                    super::flag(&mut option.node, &path.key(key), report);
-                }
-            }
-            ("tmpfs", Value::Map(options)) => {
-                for (key, option) in options.iter_mut() {
-                    tmpfs_option(key, &mut option.node, &path.key(key), report);
-                }
             }
             _ => {}
         }
     }
 }
 
-/// Sizes become text in bytes (as Compose prints them), modes numbers.
-fn tmpfs_option(key: &str, node: &mut Node, path: &Path<'_>, report: &mut Report) {
-    let value = match (key, &node.value) {
-        ("size", Value::Text(text)) => size::parse(text).map(|bytes| Value::Text(bytes.to_string())),
-        ("size", Value::Number(number)) if number.is_u64() => Ok(Value::Text(number.to_string())),
-        ("mode", Value::Text(text)) => mount::mode(text).map(|mode| Value::Number(Number::from(mode))),
-        ("mode", Value::Number(number)) if number.is_u64() => return,
-        ("size" | "mode", _) => Err("expected a whole number".to_owned()),
-        _ => return,
-    };
-    match value {
-        Ok(value) => node.value = value,
-        Err(message) => {
-            report.error(node.at, path, message);
+/// The mode of a tmpfs is a number. YAML has read `01777` as one already.
+pub(crate) fn mode(node: &mut Node, path: &Path<'_>, report: &mut Report) {
+    match &node.value {
+        Value::Text(text) => match mount::mode(text) {
+            Ok(mode) => node.value = Value::Number(Number::from(mode)),
+            Err(message) => {
+                report.error(node.at, path, message);
+            }
+        },
+        Value::Number(number) if !number.is_u64() => {
+            report.error(node.at, path, "expected a whole number");
         }
+        _ => {}
     }
 }
 

@@ -7,7 +7,7 @@ use crate::short::port::{self, ShortPort};
 /// So many ports of one service; a range of all ports is a mistake.
 const MAX_PORTS: usize = 4096;
 
-pub(super) fn long(node: &mut Node, path: &Path<'_>, report: &mut Report) {
+pub(crate) fn long(node: &mut Node, path: &Path<'_>, report: &mut Report) {
     let Value::List(items) = &mut node.value else { return };
     let mut ports = Vec::with_capacity(items.len());
     for (index, mut item) in std::mem::take(items).into_iter().enumerate() {
@@ -51,7 +51,7 @@ fn complete(fields: &mut Map, path: &Path<'_>, report: &mut Report) {
     for (key, entry) in fields.iter_mut() {
         let node = &mut entry.node;
         match key.as_str() {
-            "published" => super::text(node),
+            "published" => super::text(node, &path.key(key), report),
             "target" => {
                 let text = node.scalar_text().unwrap_or_default();
                 match text.parse::<u16>() {

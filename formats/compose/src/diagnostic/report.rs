@@ -10,6 +10,8 @@ pub(crate) struct Report {
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     more: usize,
+    /// What cannot be run is a warning only.
+    lenient: bool,
 }
 
 impl Report {
@@ -28,6 +30,16 @@ impl Report {
         Hint(self.errors.last_mut())
     }
 
+    /// The same with a path that is written out already.
+    pub(crate) fn error_at(&mut self, at: Position, path: String, message: String) {
+        if self.errors.len() >= LIMIT {
+            self.more += 1;
+            return;
+        }
+        let diagnostic = self.diagnostic(at, &Path::Root, message);
+        self.errors.push(Diagnostic { path, ..diagnostic });
+    }
+
     /// Reports something to look at that does not stop us.
     pub(crate) fn warn(&mut self, at: Position, path: &Path<'_>, message: impl Into<String>) -> Hint<'_> {
         if self.warnings.len() >= LIMIT {
@@ -39,6 +51,26 @@ impl Report {
         }
         self.warnings.push(diagnostic);
         Hint(self.warnings.last_mut())
+    }
+
+    /// Makes what cannot be run a warning, for those who only want to see the model.
+    pub(crate) fn lenient(self, lenient: bool) -> Report {
+        Report { lenient, ..self }
+    }
+
+    /// Reports something that is valid, but cannot be run here.
+    pub(crate) fn refuse(&mut self, at: Position, path: &Path<'_>, message: impl Into<String>) {
+        if self.lenient {
+            let message = format!("does not run on a device: {}", message.into());
+            self.warn(at, path, message);
+        } else {
+            self.error(at, path, message);
+        }
+    }
+
+    /// How many mistakes there are.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.len() + self.more
     }
 
     /// Whether further mistakes are only counted, so that details need not be looked for.
@@ -64,6 +96,12 @@ impl Report {
             |name: &Option<String>| name.as_ref().and_then(|name| files.iter().position(|f| f == name));
         self.errors.sort_by_key(|error| (order(&error.file), error.line, error.column));
         Err(Errors { found: self.errors, more: self.more })
+    }
+
+    /// A diagnostic without a message about a place.
+    #[cfg(feature = "yaml")]
+    pub(crate) fn place(&self, at: Position) -> Diagnostic {
+        self.diagnostic(at, &Path::Root, String::new())
     }
 
     fn diagnostic(&self, at: Position, path: &Path<'_>, message: String) -> Diagnostic {

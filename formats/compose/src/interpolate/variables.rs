@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// The variables and which of them were used.
 pub(crate) struct Variables {
-    environment: Environment,
+    pub(crate) environment: Environment,
     pub(crate) used: BTreeMap<String, Option<Variable>>,
     /// Those that were not set where a plain reference stood, since the last look.
     unset: Vec<String>,

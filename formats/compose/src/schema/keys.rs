@@ -1,145 +1,359 @@
 //! Every key of the Compose specification, section by section, and what becomes of it.
 //!
-//! To support a key, give it a shape here and read it in `typed`; how it is merged is in `merge`, its short forms are in
-//! `canonical`.
+//! A key's shape says what its value may look like, and what turns it into the one form that later stages see. To run a
+//! key, read it in `typed`, change `not_yet` to `yes` or `limit` here, and change its row in COMPOSE.md; how lists and
+//! mappings of several files are merged is in `merge`.
 
-use super::State::{NotYet, Refused, Supported};
+use super::State::{Build, Limit, NotYet, Refused, Runs};
 use super::{BOOL, Fields, Key, NULL, NUMBER, Shape, TEXT};
+use crate::canonical::{self, files, mounts, ports};
 
+/// It does what it says.
 const fn yes(name: &'static str, shape: &'static Shape) -> Key {
-    Key { name, state: Supported(shape) }
+    Key { name, shape, state: Runs }
 }
 
-const fn not_yet(name: &'static str) -> Key {
-    Key { name, state: NotYet }
+/// It does what it says, but for this.
+const fn limit(name: &'static str, shape: &'static Shape, what: &'static str) -> Key {
+    Key { name, shape, state: Limit(what) }
 }
 
-const fn refused(name: &'static str, reason: &'static str) -> Key {
-    Key { name, state: Refused(reason) }
+/// It is dealt with when the executable is built.
+const fn build(name: &'static str, shape: &'static Shape, how: &'static str) -> Key {
+    Key { name, shape, state: Build(how) }
+}
+
+/// It means something, but not here, and not yet.
+const fn not_yet(name: &'static str, shape: &'static Shape) -> Key {
+    Key { name, shape, state: NotYet }
+}
+
+/// It cannot be done, for this reason.
+const fn refused(name: &'static str, shape: &'static Shape, reason: &'static str) -> Key {
+    Key { name, shape, state: Refused(reason) }
 }
 
 const NOTHING: Shape = Shape::scalars(0);
 const STRING: Shape = Shape::scalars(TEXT);
-const STRING_OR_NUMBER: Shape = Shape::scalars(TEXT | NUMBER);
-const FLAG: Shape = Shape::scalars(TEXT | BOOL);
+const FLAG: Shape = Shape::scalars(TEXT | BOOL).convert(canonical::flag);
+const INTEGER: Shape = Shape::scalars(TEXT | NUMBER).convert(canonical::integer);
+const DECIMAL: Shape = Shape::scalars(TEXT | NUMBER).convert(canonical::decimal);
+const SIZE: Shape = Shape::scalars(TEXT | NUMBER).convert(canonical::size);
+const DURATION: Shape = STRING.convert(canonical::duration);
+/// A string that may be written as a number.
+const LABEL: Shape = Shape::scalars(TEXT | NUMBER).convert(canonical::text);
 const SCALAR: Shape = Shape::scalars(TEXT | NUMBER | BOOL | NULL);
+const ANYTHING: Shape = Shape::ANYTHING;
 const STRINGS: Shape = NOTHING.list(&STRING);
-const STRING_OR_LIST: Shape = STRING.list(&STRING);
-const COMMAND: Shape = Shape::scalars(TEXT | NULL).list(&STRING);
-const LIST_OR_MAPPING: Shape = NOTHING.list(&STRING).fields(Fields::Any(&SCALAR));
+const LABELS: Shape = NOTHING.list(&LABEL);
+const STRING_OR_LIST: Shape = STRING.list(&STRING).convert(canonical::listed);
+const COMMAND: Shape = Shape::scalars(TEXT | NULL).list(&STRING).convert(canonical::command);
+/// `KEY` alone takes its value from outside.
+const VARIABLES: Shape = NOTHING.list(&STRING).fields(Fields::Any(&SCALAR)).convert(canonical::variables);
+/// `KEY` alone has an empty value.
+const PAIRS: Shape = NOTHING.list(&STRING).fields(Fields::Any(&SCALAR)).convert(canonical::pairs);
+const OPTIONS: Shape = NOTHING.fields(Fields::Any(&SCALAR)).convert(canonical::pairs);
+const EXTRA_HOSTS: Shape =
+    NOTHING.list(&STRING).fields(Fields::Any(&SCALAR.list(&STRING))).convert(canonical::extra_hosts);
+const ULIMITS: Shape = NOTHING.fields(Fields::Any(
+    &Shape::scalars(TEXT | NUMBER)
+        .fields(Fields::Keys(&[yes("hard", &INTEGER), yes("soft", &INTEGER)]))
+        .convert(canonical::ulimit),
+));
 
 /// A whole file.
 pub(crate) const FILE: Shape = NOTHING.fields(Fields::Keys(&[
+    not_yet("configs", &Shape::scalars(NULL).fields(Fields::Names(&CONFIG))),
+    yes("include", &NOTHING.list(&INCLUDE)),
+    refused(
+        "models",
+        &NOTHING.fields(Fields::Names(&ANYTHING)),
+        "language models need Docker's model runner, there is none on a device",
+    ),
     yes("name", &STRING),
-    yes("services", &NOTHING.fields(Fields::Names(&SERVICE))),
-    yes("networks", &NOTHING.fields(Fields::Names(&NETWORK))),
-    yes("volumes", &NOTHING.fields(Fields::Names(&VOLUME))),
-    // Obsolete; accepted with a warning.
-    yes("version", &STRING),
-    not_yet("configs"),
-    not_yet("include"),
-    refused("models", "language models need Docker's model runner, there is none on a device"),
-    not_yet("secrets"),
+    yes("networks", &Shape::scalars(NULL).fields(Fields::Names(&NETWORK))),
+    not_yet("secrets", &Shape::scalars(NULL).fields(Fields::Names(&SECRET))),
+    yes("services", &Shape::scalars(NULL).fields(Fields::Names(&SERVICE))),
+    limit("version", &STRING, "obsolete, ignored with a warning"),
+    yes("volumes", &Shape::scalars(NULL).fields(Fields::Names(&VOLUME))),
 ]));
 
+const INCLUDE: Shape = STRING.fields(Fields::Keys(&[
+    yes("env_file", &STRING_OR_LIST),
+    yes("path", &STRING_OR_LIST),
+    yes("project_directory", &STRING),
+]));
+
+const WINDOWS: &str = "means something on Windows only";
+const NO_GPU: &str = "needs a vendor's container runtime on the device, there is none";
+
 const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
+    not_yet("annotations", &PAIRS),
+    not_yet("attach", &FLAG),
+    not_yet("blkio_config", &NOTHING.fields(Fields::Keys(BLOCK_IO))),
+    not_yet("build", &STRING.fields(Fields::Keys(BUILD)).convert(canonical::build)),
+    not_yet("cap_add", &STRINGS),
+    not_yet("cap_drop", &STRINGS),
+    not_yet("cgroup", &STRING),
+    not_yet("cgroup_parent", &STRING),
     yes("command", &COMMAND),
+    not_yet("configs", &NOTHING.list(&FILE_MOUNT)),
     yes("container_name", &STRING),
-    yes("depends_on", &NOTHING.list(&STRING).fields(Fields::Names(&DEPENDENCY))),
+    refused("cpu_count", &INTEGER, WINDOWS),
+    refused("cpu_percent", &DECIMAL, WINDOWS),
+    not_yet("cpu_period", &INTEGER),
+    not_yet("cpu_quota", &INTEGER),
+    refused("cpu_rt_period", &INTEGER, "real-time groups need root, the runner has none"),
+    refused("cpu_rt_runtime", &INTEGER, "real-time groups need root, the runner has none"),
+    not_yet("cpu_shares", &INTEGER),
+    not_yet("cpus", &DECIMAL),
+    not_yet("cpuset", &STRING),
+    refused(
+        "credential_spec",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("config", &STRING),
+            yes("file", &STRING),
+            yes("registry", &STRING),
+        ])),
+        WINDOWS,
+    ),
+    yes(
+        "depends_on",
+        &NOTHING.list(&STRING).fields(Fields::Names(&DEPENDENCY)).convert(canonical::depends_on),
+    ),
+    not_yet("deploy", &Shape::scalars(NULL).fields(Fields::Keys(DEPLOY))),
+    limit("develop", &ANYTHING, "for `docker compose watch`, ignored"),
+    refused("device_cgroup_rules", &STRINGS, "device rules need root, the runner has none"),
+    not_yet("devices", &NOTHING.list(&DEVICE)),
+    not_yet("dns", &STRING_OR_LIST),
+    not_yet("dns_opt", &STRINGS),
+    not_yet("dns_search", &STRING_OR_LIST),
+    not_yet("domainname", &STRING),
     yes("entrypoint", &COMMAND),
-    yes("environment", &LIST_OR_MAPPING),
-    yes("expose", &NOTHING.list(&STRING_OR_NUMBER)),
+    yes("env_file", &STRING.list(&ENV_FILE).convert(canonical::listed)),
+    yes("environment", &VARIABLES),
+    yes("expose", &LABELS),
+    yes("extends", &STRING.fields(Fields::Keys(&[yes("file", &STRING), yes("service", &STRING)]))),
+    refused("external_links", &STRINGS, "links to containers of other projects do not exist here"),
+    not_yet("extra_hosts", &EXTRA_HOSTS),
+    refused("gpus", &STRING.list(&GPU).convert(canonical::gpus), NO_GPU),
+    not_yet("group_add", &LABELS),
+    not_yet("healthcheck", &NOTHING.fields(Fields::Keys(HEALTHCHECK))),
     yes("hostname", &STRING),
     yes("image", &STRING),
     yes("init", &FLAG),
-    yes("labels", &LIST_OR_MAPPING),
-    yes("network_mode", &STRING),
-    yes("networks", &NOTHING.list(&STRING).fields(Fields::Names(&ATTACHMENT))),
-    yes("ports", &NOTHING.list(&PORT)),
+    not_yet("ipc", &STRING),
+    refused("isolation", &STRING, WINDOWS),
+    yes("label_file", &STRING_OR_LIST),
+    yes("labels", &PAIRS),
+    not_yet("links", &STRINGS),
+    not_yet(
+        "logging",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("driver", &STRING),
+            yes("options", &NOTHING.fields(Fields::Any(&SCALAR)).convert(canonical::pairs)),
+        ])),
+    ),
+    not_yet("mac_address", &STRING),
+    not_yet("mem_limit", &SIZE),
+    not_yet("mem_reservation", &SIZE),
+    not_yet("mem_swappiness", &SIZE),
+    not_yet("memswap_limit", &SIZE),
+    refused(
+        "models",
+        &NOTHING.list(&STRING).fields(Fields::Any(&ANYTHING)),
+        "language models need Docker's model runner, there is none on a device",
+    ),
+    limit("network_mode", &STRING, "`host` and `none`; no `service:` and `container:`, no `bridge`"),
+    yes(
+        "networks",
+        &Shape::scalars(NULL)
+            .list(&STRING)
+            .fields(Fields::Names(&ATTACHMENT))
+            .convert(canonical::names_to_map),
+    ),
+    refused("oom_kill_disable", &FLAG, "control groups of version 2 have no such switch"),
+    not_yet("oom_score_adj", &INTEGER),
+    not_yet("pid", &Shape::scalars(TEXT | NULL)),
+    not_yet("pids_limit", &INTEGER),
+    build("platform", &STRING, "platforms are chosen with `dpack build --platform`; another one is an error"),
+    yes("ports", &NOTHING.list(&PORT).convert(ports::long)),
+    not_yet("post_start", &NOTHING.list(&HOOK)),
+    not_yet("pre_start", &NOTHING.list(&HOOK)),
+    not_yet("pre_stop", &NOTHING.list(&HOOK)),
+    not_yet("privileged", &FLAG),
+    yes("profiles", &STRINGS),
+    refused("provider", &ANYTHING, "providers are programs of the machine, the device has none"),
+    build("pull_policy", &STRING, "images are pulled when the executable is built"),
+    build("pull_refresh_after", &STRING, "images are pulled when the executable is built"),
     yes("read_only", &FLAG),
     yes("restart", &STRING),
-    yes("stop_grace_period", &STRING),
+    refused("runtime", &STRING, "the executable is the runtime, it runs containers itself"),
+    not_yet("scale", &INTEGER),
+    not_yet("secrets", &NOTHING.list(&FILE_MOUNT)),
+    not_yet("security_opt", &STRINGS),
+    not_yet("shm_size", &SIZE),
+    not_yet("stdin_open", &FLAG),
+    yes("stop_grace_period", &DURATION),
     yes("stop_signal", &STRING),
+    not_yet("storage_opt", &OPTIONS),
+    not_yet("sysctls", &PAIRS),
     yes("tmpfs", &STRING_OR_LIST),
+    not_yet("tty", &FLAG),
+    not_yet("ulimits", &ULIMITS),
+    refused("use_api_socket", &FLAG, "there is no Docker Engine whose socket could be used"),
     yes("user", &STRING),
-    yes("volumes", &NOTHING.list(&MOUNT)),
+    not_yet("userns_mode", &STRING),
+    not_yet("uts", &STRING),
+    yes("volumes", &NOTHING.list(&MOUNT).convert(mounts::long)),
+    not_yet("volumes_from", &STRINGS),
     yes("working_dir", &STRING),
-    not_yet("annotations"),
-    not_yet("attach"),
-    not_yet("blkio_config"),
-    refused("build", "building images is not supported yet, name one with `image`"),
-    not_yet("cap_add"),
-    not_yet("cap_drop"),
-    not_yet("cgroup"),
-    not_yet("cgroup_parent"),
-    not_yet("configs"),
-    not_yet("cpu_count"),
-    not_yet("cpu_percent"),
-    not_yet("cpu_period"),
-    not_yet("cpu_quota"),
-    not_yet("cpu_rt_period"),
-    not_yet("cpu_rt_runtime"),
-    not_yet("cpu_shares"),
-    not_yet("cpus"),
-    not_yet("cpuset"),
-    not_yet("credential_spec"),
-    not_yet("deploy"),
-    not_yet("develop"),
-    not_yet("device_cgroup_rules"),
-    not_yet("devices"),
-    not_yet("dns"),
-    not_yet("dns_opt"),
-    not_yet("dns_search"),
-    not_yet("domainname"),
-    not_yet("env_file"),
-    not_yet("extends"),
-    not_yet("external_links"),
-    not_yet("extra_hosts"),
-    not_yet("gpus"),
-    not_yet("group_add"),
-    not_yet("healthcheck"),
-    not_yet("ipc"),
-    not_yet("isolation"),
-    not_yet("label_file"),
-    not_yet("links"),
-    not_yet("logging"),
-    not_yet("mac_address"),
-    not_yet("mem_limit"),
-    not_yet("mem_reservation"),
-    not_yet("mem_swappiness"),
-    not_yet("memswap_limit"),
-    not_yet("models"),
-    not_yet("oom_kill_disable"),
-    not_yet("oom_score_adj"),
-    not_yet("pid"),
-    not_yet("pids_limit"),
-    refused("platform", "not supported yet, platforms are chosen with `dpack build --platform`"),
-    not_yet("post_start"),
-    not_yet("pre_start"),
-    not_yet("pre_stop"),
-    not_yet("privileged"),
-    not_yet("profiles"),
-    not_yet("provider"),
-    not_yet("pull_policy"),
-    not_yet("pull_refresh_after"),
-    not_yet("runtime"),
-    not_yet("scale"),
-    not_yet("secrets"),
-    not_yet("security_opt"),
-    not_yet("shm_size"),
-    not_yet("stdin_open"),
-    not_yet("storage_opt"),
-    not_yet("sysctls"),
-    not_yet("tty"),
-    not_yet("ulimits"),
-    not_yet("use_api_socket"),
-    not_yet("userns_mode"),
-    not_yet("uts"),
-    not_yet("volumes_from"),
+]));
+
+const BUILD: &[Key] = &[
+    yes("additional_contexts", &PAIRS),
+    yes("args", &VARIABLES),
+    yes("cache_from", &STRINGS),
+    yes("cache_to", &STRINGS),
+    yes("context", &STRING),
+    yes("dockerfile", &STRING),
+    yes("dockerfile_inline", &STRING),
+    yes("entitlements", &STRINGS),
+    yes("extra_hosts", &EXTRA_HOSTS),
+    refused("isolation", &STRING, WINDOWS),
+    yes("labels", &PAIRS),
+    yes("network", &STRING),
+    yes("no_cache", &FLAG),
+    yes("no_cache_filter", &STRING_OR_LIST),
+    limit("platforms", &STRINGS, "`dpack build --platform` says which ones are built"),
+    refused("privileged", &FLAG, "the tools that build have no such switch; use `entitlements`"),
+    limit("provenance", &Shape::scalars(TEXT | BOOL).convert(canonical::text), "not part of the image"),
+    yes("pull", &FLAG),
+    limit("sbom", &Shape::scalars(TEXT | BOOL).convert(canonical::text), "not part of the image"),
+    yes("secrets", &NOTHING.list(&FILE_MOUNT)),
+    yes("shm_size", &SIZE),
+    yes("ssh", &NOTHING.list(&STRING).fields(Fields::Any(&SCALAR)).convert(canonical::lines)),
+    limit("tags", &STRINGS, "the image is only in the executable"),
+    yes("target", &STRING),
+    yes("ulimits", &ULIMITS),
+];
+
+const BLOCK_IO: &[Key] = &[
+    yes("device_read_bps", &NOTHING.list(&BLOCK_LIMIT)),
+    yes("device_read_iops", &NOTHING.list(&BLOCK_LIMIT)),
+    yes("device_write_bps", &NOTHING.list(&BLOCK_LIMIT)),
+    yes("device_write_iops", &NOTHING.list(&BLOCK_LIMIT)),
+    yes("weight", &INTEGER),
+    yes(
+        "weight_device",
+        &NOTHING.list(&NOTHING.fields(Fields::Keys(&[yes("path", &STRING), yes("weight", &INTEGER)]))),
+    ),
+];
+
+const BLOCK_LIMIT: Shape = NOTHING.fields(Fields::Keys(&[yes("path", &STRING), yes("rate", &SIZE)]));
+
+const DEPLOY: &[Key] = &[
+    limit("endpoint_mode", &STRING, "names are always resolved to the containers' addresses"),
+    limit("labels", &PAIRS, "labels of Swarm services, ignored"),
+    yes("mode", &STRING),
+    limit(
+        "placement",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("constraints", &STRINGS),
+            yes("max_replicas_per_node", &INTEGER),
+            yes("preferences", &NOTHING.list(&NOTHING.fields(Fields::Keys(&[yes("spread", &STRING)])))),
+        ])),
+        "there is one device, ignored",
+    ),
+    yes("replicas", &INTEGER),
+    yes("resources", &NOTHING.fields(Fields::Keys(RESOURCES))),
+    yes(
+        "restart_policy",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("condition", &STRING),
+            yes("delay", &DURATION),
+            yes("max_attempts", &INTEGER),
+            limit("window", &DURATION, "ignored, as by Docker Compose"),
+        ])),
+    ),
+    limit("rollback_config", &NOTHING.fields(Fields::Keys(UPDATE)), "for Swarm, ignored"),
+    yes("update_config", &NOTHING.fields(Fields::Keys(UPDATE))),
+];
+
+const UPDATE: &[Key] = &[
+    yes("delay", &DURATION),
+    limit("failure_action", &STRING, "for Swarm, ignored"),
+    limit("max_failure_ratio", &DECIMAL, "for Swarm, ignored"),
+    limit("monitor", &DURATION, "for Swarm, ignored"),
+    yes("order", &STRING),
+    yes("parallelism", &INTEGER),
+];
+
+const RESOURCES: &[Key] = &[
+    yes(
+        "limits",
+        &NOTHING.fields(Fields::Keys(&[yes("cpus", &DECIMAL), yes("memory", &SIZE), yes("pids", &INTEGER)])),
+    ),
+    yes(
+        "reservations",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("cpus", &DECIMAL),
+            refused("devices", &NOTHING.list(&GPU), NO_GPU),
+            limit("generic_resources", &NOTHING.list(&ANYTHING), "for Swarm, ignored"),
+            yes("memory", &SIZE),
+        ])),
+    ),
+];
+
+const GPU: Shape = NOTHING.fields(Fields::Keys(&[
+    yes("capabilities", &STRINGS),
+    yes("count", &Shape::scalars(TEXT | NUMBER).convert(canonical::count)),
+    yes("device_ids", &STRINGS),
+    yes("driver", &STRING),
+    yes("options", &PAIRS),
+]));
+
+const DEVICE: Shape = STRING
+    .fields(Fields::Keys(&[yes("permissions", &STRING), yes("source", &STRING), yes("target", &STRING)]))
+    .convert(canonical::device);
+
+const ENV_FILE: Shape = STRING
+    .fields(Fields::Keys(&[yes("format", &STRING), yes("path", &STRING), yes("required", &FLAG)]))
+    .convert(files::env_file);
+
+const FILE_MOUNT: Shape = STRING
+    .fields(Fields::Keys(&[
+        yes("gid", &LABEL),
+        yes("mode", &Shape::scalars(TEXT | NUMBER).convert(files::mode)),
+        yes("source", &STRING),
+        yes("target", &STRING),
+        yes("uid", &LABEL),
+    ]))
+    .convert(files::mount);
+
+const HEALTHCHECK: &[Key] = &[
+    yes("disable", &FLAG),
+    yes("interval", &DURATION),
+    yes("retries", &INTEGER),
+    yes("start_interval", &DURATION),
+    yes("start_period", &DURATION),
+    yes("test", &STRING.list(&STRING).convert(canonical::test)),
+    yes("timeout", &DURATION),
+];
+
+/// `image` and `per_replica` are for `pre_start` only.
+const HOOK: Shape = NOTHING.fields(Fields::Keys(&[
+    yes("command", &COMMAND),
+    yes("environment", &VARIABLES),
+    yes("image", &STRING),
+    yes("per_replica", &FLAG),
+    yes("privileged", &FLAG),
+    yes("user", &STRING),
+    yes("working_dir", &STRING),
 ]));
 
 const DEPENDENCY: Shape = NOTHING.fields(Fields::Keys(&[
-    yes("condition", &STRING),
+    limit("condition", &STRING, "`service_started` only"),
     yes("required", &Shape::scalars(BOOL)),
     yes("restart", &FLAG),
 ]));
@@ -147,67 +361,112 @@ const DEPENDENCY: Shape = NOTHING.fields(Fields::Keys(&[
 /// A service on a network.
 const ATTACHMENT: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
     yes("aliases", &STRINGS),
-    not_yet("driver_opts"),
-    not_yet("gw_priority"),
-    not_yet("interface_name"),
-    not_yet("ipv4_address"),
-    not_yet("ipv6_address"),
-    not_yet("link_local_ips"),
-    not_yet("mac_address"),
-    not_yet("priority"),
+    not_yet("driver_opts", &OPTIONS),
+    not_yet("gw_priority", &INTEGER),
+    not_yet("interface_name", &STRING),
+    not_yet("ipv4_address", &STRING),
+    not_yet("ipv6_address", &STRING),
+    not_yet("link_local_ips", &STRINGS),
+    not_yet("mac_address", &STRING),
+    not_yet("priority", &INTEGER),
 ]));
 
-const PORT: Shape = STRING_OR_NUMBER.fields(Fields::Keys(&[
-    yes("app_protocol", &STRING),
+const PORT: Shape = Shape::scalars(TEXT | NUMBER).fields(Fields::Keys(&[
+    limit("app_protocol", &STRING, "informs only"),
     yes("host_ip", &STRING),
     yes("mode", &STRING),
-    yes("name", &STRING),
+    limit("name", &STRING, "informs only"),
     yes("protocol", &STRING),
-    yes("published", &STRING_OR_NUMBER),
-    yes("target", &STRING_OR_NUMBER),
+    limit("published", &Shape::scalars(TEXT | NUMBER), "no ranges to choose one port from"),
+    yes("target", &Shape::scalars(TEXT | NUMBER)),
 ]));
 
 const MOUNT: Shape = STRING.fields(Fields::Keys(&[
     yes("bind", &NOTHING.fields(Fields::Keys(BIND))),
-    // Docker Desktop's caches; without meaning on Linux.
-    yes("consistency", &STRING),
-    not_yet("image"),
+    limit("consistency", &STRING, "Docker Desktop's caches, without meaning on Linux"),
+    not_yet("image", &NOTHING.fields(Fields::Keys(&[yes("subpath", &STRING)]))),
     yes("read_only", &FLAG),
     yes("source", &STRING),
     yes("target", &STRING),
-    yes("tmpfs", &NOTHING.fields(Fields::Keys(TMPFS))),
-    yes("type", &STRING),
+    yes(
+        "tmpfs",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("mode", &Shape::scalars(TEXT | NUMBER).convert(mounts::mode)),
+            yes("size", &SIZE),
+        ])),
+    ),
+    limit("type", &STRING, "`bind`, `volume`, `tmpfs`"),
     yes("volume", &NOTHING.fields(Fields::Keys(MOUNTED_VOLUME))),
 ]));
 
-const BIND: &[Key] =
-    &[yes("create_host_path", &FLAG), not_yet("propagation"), not_yet("recursive"), yes("selinux", &STRING)];
+const BIND: &[Key] = &[
+    yes("create_host_path", &FLAG),
+    not_yet("propagation", &STRING),
+    not_yet("recursive", &STRING),
+    limit("selinux", &STRING, "nothing is relabelled"),
+];
 
-const MOUNTED_VOLUME: &[Key] = &[not_yet("labels"), yes("nocopy", &FLAG), not_yet("subpath")];
+const MOUNTED_VOLUME: &[Key] =
+    &[not_yet("labels", &PAIRS), yes("nocopy", &FLAG), not_yet("subpath", &STRING)];
 
-const TMPFS: &[Key] = &[yes("mode", &STRING_OR_NUMBER), yes("size", &STRING_OR_NUMBER)];
-
-const EXTERNAL: &str = "not supported yet, everything an executable uses belongs to its project";
+const EXTERNAL_SHAPE: Shape =
+    Shape::scalars(TEXT | BOOL).fields(Fields::Keys(&[yes("name", &STRING)])).convert(canonical::external);
+const EXTERNAL: &str = "everything an executable uses belongs to its project";
 
 const NETWORK: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
-    not_yet("attachable"),
-    yes("driver", &STRING),
-    not_yet("driver_opts"),
-    not_yet("enable_ipv4"),
-    not_yet("enable_ipv6"),
-    refused("external", EXTERNAL),
+    limit("attachable", &FLAG, "for Swarm, ignored"),
+    limit("driver", &STRING, "`bridge` only"),
+    not_yet("driver_opts", &OPTIONS),
+    not_yet("enable_ipv4", &FLAG),
+    not_yet("enable_ipv6", &FLAG),
+    refused("external", &EXTERNAL_SHAPE, EXTERNAL),
     yes("internal", &FLAG),
-    not_yet("ipam"),
-    yes("labels", &LIST_OR_MAPPING),
+    not_yet(
+        "ipam",
+        &NOTHING.fields(Fields::Keys(&[
+            yes("config", &NOTHING.list(&POOL)),
+            limit("driver", &STRING, "`default` only"),
+            yes("options", &OPTIONS),
+        ])),
+    ),
+    yes("labels", &PAIRS),
     yes("name", &STRING),
 ]));
 
+const POOL: Shape = NOTHING.fields(Fields::Keys(&[
+    yes("aux_addresses", &OPTIONS),
+    yes("gateway", &STRING),
+    yes("ip_range", &STRING),
+    yes("subnet", &STRING),
+]));
+
 const VOLUME: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
-    yes("driver", &STRING),
-    not_yet("driver_opts"),
-    refused("external", EXTERNAL),
-    yes("labels", &LIST_OR_MAPPING),
+    limit("driver", &STRING, "`local` only"),
+    not_yet("driver_opts", &OPTIONS),
+    refused("external", &EXTERNAL_SHAPE, EXTERNAL),
+    yes("labels", &PAIRS),
     yes("name", &STRING),
+]));
+
+const CONFIG: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
+    yes("content", &STRING),
+    yes("environment", &STRING),
+    refused("external", &EXTERNAL_SHAPE, EXTERNAL),
+    yes("file", &STRING),
+    yes("labels", &PAIRS),
+    yes("name", &STRING),
+    refused("template_driver", &STRING, "templates are Swarm's"),
+]));
+
+const SECRET: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
+    refused("driver", &STRING, "drivers are Swarm's"),
+    refused("driver_opts", &OPTIONS, "drivers are Swarm's"),
+    yes("environment", &STRING),
+    refused("external", &EXTERNAL_SHAPE, EXTERNAL),
+    yes("file", &STRING),
+    yes("labels", &PAIRS),
+    yes("name", &STRING),
+    refused("template_driver", &STRING, "templates are Swarm's"),
 ]));
 
 #[cfg(test)]

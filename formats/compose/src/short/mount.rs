@@ -9,6 +9,8 @@ pub(crate) struct ShortMount {
     pub(crate) nocopy: bool,
     /// `z` or `Z`.
     pub(crate) selinux: Option<String>,
+    /// `rshared` and the like.
+    pub(crate) propagation: Option<String>,
 }
 
 impl ShortMount {
@@ -50,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<ShortMount, String> {
             "nocopy" => mount.nocopy = true,
             "z" | "Z" => mount.selinux = Some(option.to_owned()),
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
-                return Err(format!("mount option `{option}` is not supported yet"));
+                mount.propagation = Some(option.to_owned());
             }
             _ => return Err(format!("unknown mount option `{option}`")),
         }

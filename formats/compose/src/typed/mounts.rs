@@ -1,11 +1,11 @@
 //! Mounts: `volumes`, then `tmpfs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::canonical::mounts::clean;
 use crate::diagnostic::{Path, Report};
 use crate::node::Node;
-use crate::project::{Mount, MountSource};
+use crate::project::{Mount, MountSource, Propagation, VolumesFrom};
 use crate::short::mount;
 use crate::typed::values;
 
@@ -29,7 +29,14 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
                 }
             });
             match checked {
-                Ok(mount) => mounts.push(mount),
+                Ok(mount) => {
+                    if matches!(mount.source, MountSource::Image { .. }) {
+                        // Flipped by who makes it run.
+                        let message = "mounts of type `image` are not supported yet";
+                        report.refuse(item.at, &path.index(index), message);
+                    }
+                    mounts.push(mount);
+                }
                 Err(message) => {
                     report.error(item.at, &path.index(index), message);
                 }
@@ -42,7 +49,7 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
 fn volume(item: &Node) -> Result<Mount, String> {
     let kind = values::text(item, "type").ok_or("the mount's `type` is missing")?;
     let source = values::text(item, "source");
-    for options in ["bind", "volume", "tmpfs"] {
+    for options in ["bind", "volume", "tmpfs", "image"] {
         if options != kind && item.get(options).is_some() {
             return Err(format!("`{options}` does not go with the type `{kind}`"));
         }
@@ -53,8 +60,8 @@ fn volume(item: &Node) -> Result<Mount, String> {
         "volume" => MountSource::Volume {
             source: source.map(str::to_owned),
             nocopy: option("nocopy"),
-            subpath: None,
-            labels: BTreeMap::new(),
+            subpath: options.map(subpath).transpose()?.flatten(),
+            labels: options.map(|options| values::pairs(options, "labels")).unwrap_or_default(),
         },
         "bind" => {
             let source = source.ok_or("a bind mount needs a `source`")?;
@@ -69,8 +76,8 @@ fn volume(item: &Node) -> Result<Mount, String> {
             MountSource::Bind {
                 source: source.to_owned(),
                 create_host_path: option("create_host_path"),
-                propagation: None,
-                not_recursive: false,
+                propagation: options.map(propagation).transpose()?.flatten(),
+                not_recursive: options.map(not_recursive).transpose()?.unwrap_or_default(),
             }
         }
         "tmpfs" => {
@@ -85,13 +92,73 @@ fn volume(item: &Node) -> Result<Mount, String> {
             // Size 0 means no limit.
             MountSource::Tmpfs { size: number("size").filter(|size| *size > 0), mode: mode.transpose()? }
         }
-        "image" | "cluster" | "npipe" => {
-            return Err(format!("mounts of type `{kind}` are not supported yet"));
+        "image" => MountSource::Image {
+            source: source.ok_or("a mount of an image needs a `source`")?.to_owned(),
+            subpath: options.map(subpath).transpose()?.flatten(),
+        },
+        "cluster" | "npipe" => {
+            return Err(format!("mounts of type `{kind}` do not exist here"));
         }
-        _ => return Err(format!("expected the type `bind`, `volume` or `tmpfs`, found `{kind}`")),
+        _ => return Err(format!("expected the type `bind`, `volume`, `tmpfs` or `image`, found `{kind}`")),
     };
     let target = values::text(item, "target").ok_or("the mount's `target` is missing")?;
     Ok(Mount { target: target.to_owned(), read_only: values::flag(item, "read_only"), source })
+}
+
+/// A folder below a volume or an image.
+fn subpath(options: &Node) -> Result<Option<String>, String> {
+    let Some(text) = values::text(options, "subpath") else { return Ok(None) };
+    if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        return Err(format!("the subpath `{text}` leads outside"));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn propagation(options: &Node) -> Result<Option<Propagation>, String> {
+    Ok(Some(match values::text(options, "propagation") {
+        None => return Ok(None),
+        Some("private") => Propagation::Private,
+        Some("rprivate") => Propagation::Rprivate,
+        Some("shared") => Propagation::Shared,
+        Some("rshared") => Propagation::Rshared,
+        Some("slave") => Propagation::Slave,
+        Some("rslave") => Propagation::Rslave,
+        Some(other) => return Err(format!("there is no propagation `{other}`")),
+    }))
+}
+
+fn not_recursive(options: &Node) -> Result<bool, String> {
+    match values::text(options, "recursive") {
+        // Whether mounts below are read-only as well is what `writable` and `readonly` say; the kernel makes them so.
+        None | Some("enabled" | "writable" | "readonly") => Ok(false),
+        Some("disabled") => Ok(true),
+        Some(other) => {
+            Err(format!("expected `enabled`, `disabled`, `writable` or `readonly`, found `{other}`"))
+        }
+    }
+}
+
+/// `NAME[:ro|rw]` and `container:NAME[:ro|rw]`.
+pub(super) fn volumes_from(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<VolumesFrom> {
+    let path = path.key("volumes_from");
+    let mut found = Vec::new();
+    for (index, item) in
+        service.get("volumes_from").and_then(Node::as_list).unwrap_or_default().iter().enumerate()
+    {
+        let text = item.as_text().unwrap_or_default();
+        let (container, rest) = match text.strip_prefix("container:") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (name, mode) = rest.split_once(':').unwrap_or((rest, "rw"));
+        if name.is_empty() || !matches!(mode, "ro" | "rw") {
+            let message = format!("expected `SERVICE[:ro]` or `container:NAME[:ro]`, found `{text}`");
+            report.error(item.at, &path.index(index), message);
+            continue;
+        }
+        found.push(VolumesFrom { name: name.to_owned(), container, read_only: mode == "ro" });
+    }
+    found
 }
 
 fn tmpfs(item: &Node) -> Result<Mount, String> {

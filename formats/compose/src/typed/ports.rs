@@ -10,7 +10,14 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
     let path = path.key("ports");
     let items = service.get("ports").and_then(Node::as_list).unwrap_or_default();
     let read = |(index, item)| match one(item) {
-        Ok(port) => Some(port),
+        Ok(port) => {
+            if port.published_last.is_some() {
+                // Flipped by who makes it run.
+                let message = "choosing a published port from a range is not supported yet";
+                report.refuse(item.at, &path.index(index), message);
+            }
+            Some(port)
+        }
         Err(message) => {
             report.error(item.at, &path.index(index), message);
             None
@@ -23,12 +30,13 @@ fn one(item: &Node) -> Result<Port, String> {
     let target = values::number(item, "target").and_then(|port| u16::try_from(port).ok());
     let target =
         target.filter(|port| *port > 0).ok_or("the port inside the container (`target`) is missing")?;
+    let mut last = None;
     let published = match values::text(item, "published") {
         None => None,
         Some(text) => {
             let range = port::range(text)?;
             if range.end() > range.start() {
-                return Err(format!("choosing a published port from `{text}` is not supported yet"));
+                last = Some(*range.end());
             }
             // Port 0 means any.
             Some(*range.start()).filter(|port| *port > 0)
@@ -44,5 +52,5 @@ fn one(item: &Node) -> Result<Port, String> {
         Some(other) => return Err(format!("expected the mode `ingress` or `host`, found `{other}`")),
     }
     let host_ip = values::text(item, "host_ip").and_then(|text| text.parse().ok());
-    Ok(Port { target, published, published_last: None, host_ip, protocol })
+    Ok(Port { target, published, published_last: last, host_ip, protocol })
 }

@@ -2,9 +2,9 @@
 
 use crate::diagnostic::{Path, Position, Report};
 use crate::node::{Node, Value};
-use crate::project::{Restart, Service};
-use crate::short::{port, time};
-use crate::typed::{mounts, network, ports, values};
+use crate::project::Service;
+use crate::short::port;
+use crate::typed::{files, isolation, lifecycle, mounts, network, ports, resources, values};
 
 /// Signals a container can be stopped with, without `SIG`.
 const SIGNALS: [&str; 31] = [
@@ -12,6 +12,8 @@ const SIGNALS: [&str; 31] = [
     "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
     "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
+/// Containers of one service.
+const MAX_REPLICAS: u32 = 1000;
 /// Longest host name the kernel takes.
 const MAX_HOSTNAME: usize = 64;
 
@@ -28,6 +30,29 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
         depends_on: network::depends_on(node, path, report),
         ports: ports::read(node, path, report),
         volumes: mounts::read(node, path, report),
+        stop_grace_period_ms: lifecycle::milliseconds(node, "stop_grace_period"),
+        profiles: values::list(node, "profiles"),
+        annotations: values::pairs(node, "annotations"),
+        attach: node.get("attach").map(|_| values::flag(node, "attach")),
+        healthcheck: lifecycle::healthcheck(node, path, report),
+        update: lifecycle::update(node, path, report),
+        pre_start: lifecycle::hooks(node, "pre_start", path, report),
+        post_start: lifecycle::hooks(node, "post_start", path, report),
+        pre_stop: lifecycle::hooks(node, "pre_stop", path, report),
+        logging: lifecycle::logging(node, path, report),
+        stdin_open: values::flag(node, "stdin_open"),
+        tty: values::flag(node, "tty"),
+        configs: files::mounts(node, "configs", "", path, report),
+        secrets: files::mounts(node, "secrets", "/run/secrets", path, report),
+        shm_size: values::number(node, "shm_size").filter(|size| *size > 0),
+        storage_opt: values::pairs(node, "storage_opt"),
+        group_add: values::list(node, "group_add"),
+        privileged: values::flag(node, "privileged"),
+        device_cgroup_rules: values::list(node, "device_cgroup_rules"),
+        sysctls: values::pairs(node, "sysctls"),
+        ulimits: resources::ulimits(node, path, report),
+        resources: resources::read(node, path, report),
+        cgroup_parent: values::text(node, "cgroup_parent").map(str::to_owned),
         ..Service::default()
     };
     for (key, entry) in super::entries(node.get("environment")) {
@@ -44,8 +69,9 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
             report.error(at, &path.key("image"), format!("{image:?} is not an image reference"));
         }
         Some(image) => image.clone_into(&mut service.image),
+        None if node.get("build").is_some() || node.get("provider").is_some() => {}
         None => {
-            report.error(key_at, path, "no `image` is given");
+            report.error(key_at, path, "neither `image` nor `build` is given");
         }
     }
     let mut check = |key: &str, valid: fn(&str) -> Result<(), String>| -> Option<String> {
@@ -62,14 +88,48 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
     service.stop_signal = check("stop_signal", signal);
     service.user = check("user", user);
     service.working_dir = check("working_dir", working_dir);
-    let _ = check("stop_grace_period", |text| time::parse(text).map(|_| ()));
-    let _ = check("restart", |text| restart(text).map(|_| ()));
-    service.stop_grace_period_ms = values::text(node, "stop_grace_period")
-        .and_then(|text| time::parse(text).ok())
-        .map(|nanoseconds| nanoseconds.div_ceil(1_000_000));
-    service.restart = values::text(node, "restart").and_then(|text| restart(text).ok()).unwrap_or_default();
+    service.domainname = check("domainname", hostname);
+    service.mac_address = check("mac_address", network::mac_address);
+    (service.restart, service.restart_delay_ms) = lifecycle::restart(node, path, report);
+    service.replicas = replicas(node, path, report);
+    isolation::read(&mut service, node, path, report);
+    network::names(&mut service, node, path, report);
+    service.volumes_from = mounts::volumes_from(node, path, report);
     expose(node, path, report);
     service
+}
+
+/// `scale` and `deploy.replicas`; a service with neither has one container.
+fn replicas(node: &Node, path: &Path<'_>, report: &mut Report) -> Option<u32> {
+    let deploy = node.get("deploy");
+    let one = values::number(node, "scale");
+    let other = deploy.and_then(|deploy| values::number(deploy, "replicas"));
+    let at = node.get("scale").or(deploy).map_or(node.at, |value| value.at);
+    if one.is_some() && other.is_some() && one != other {
+        report.error(at, &path.key("scale"), "`deploy.replicas` has another value");
+    }
+    match deploy.and_then(|deploy| values::text(deploy, "mode")) {
+        None | Some("replicated") => {}
+        Some(mode @ ("global" | "replicated-job" | "global-job")) => {
+            let message = format!("the mode `{mode}` is Swarm's");
+            report.refuse(at, &path.key("deploy").key("mode"), message);
+        }
+        Some(mode) => {
+            report.error(at, &path.key("deploy").key("mode"), format!("there is no mode `{mode}`"));
+        }
+    }
+    let replicas = one.or(other)?;
+    let count = u32::try_from(replicas).ok().filter(|count| *count <= MAX_REPLICAS);
+    if count.is_none() {
+        report.error(at, &path.key("scale"), format!("more than {MAX_REPLICAS} containers"));
+    }
+    if replicas > 1
+        && let Some(name) = node.get("container_name")
+    {
+        let message = "several containers cannot have one name";
+        report.error(name.at, &path.key("container_name"), message);
+    }
+    count
 }
 
 /// `expose` only informs; it is checked all the same.
@@ -86,23 +146,6 @@ fn expose(node: &Node, path: &Path<'_>, report: &mut Report) {
         if let Err(message) = checked {
             report.error(item.at, &path.index(index), message);
         }
-    }
-}
-
-fn restart(text: &str) -> Result<Restart, String> {
-    match text {
-        "no" => Ok(Restart::No),
-        "always" => Ok(Restart::Always),
-        "unless-stopped" => Ok(Restart::UnlessStopped),
-        "on-failure" => Ok(Restart::OnFailure(None)),
-        _ => text
-            .strip_prefix("on-failure:")
-            .and_then(|count| count.parse().ok())
-            // Docker takes 0 for no limit.
-            .map(|count: u32| Restart::OnFailure(Some(count).filter(|count| *count > 0)))
-            .ok_or_else(|| {
-                format!("expected `no`, `always`, `on-failure[:N]` or `unless-stopped`, found `{text}`")
-            }),
     }
 }
 

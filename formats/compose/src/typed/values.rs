@@ -33,3 +33,31 @@ pub(super) fn pairs(node: &Node, key: &str) -> BTreeMap<String, String> {
         .filter_map(|(key, entry)| Some((key.clone(), entry.node.scalar_text()?)))
         .collect()
 }
+
+/// A whole number, also as text.
+pub(super) fn whole(node: &Node) -> Option<i64> {
+    match &node.value {
+        Value::Number(number) => number.as_i64(),
+        Value::Text(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A whole number of a key, also as text.
+pub(super) fn signed(node: &Node, key: &str) -> Option<i64> {
+    whole(node.get(key)?)
+}
+
+/// A number of a key, also as text.
+pub(super) fn decimal(node: &Node, key: &str) -> Option<f64> {
+    match &node.get(key)?.value {
+        Value::Number(number) => number.as_f64(),
+        Value::Text(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A list of strings of a key, or none.
+pub(super) fn list(node: &Node, key: &str) -> Vec<String> {
+    node.get(key).and_then(texts).unwrap_or_default()
+}
