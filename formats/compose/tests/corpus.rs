@@ -59,7 +59,7 @@ fn the_printed_yaml_means_what_the_json_says() {
         let Some(first) = resolve(&folder).ok().filter(|first| !first.project.services.is_empty()) else {
             continue;
         };
-        let environment = Environment::new([("HOME".to_owned(), HOME.to_owned())]);
+        let environment = environment(&folder);
         let printed = first.to_yaml();
         let (model, _) = dpack_compose::parse("x", &[("printed.yml".to_owned(), printed.clone())])
             .unwrap_or_else(|errors| panic!("{}: {errors}\n{printed}", folder.display()));
@@ -73,12 +73,17 @@ fn the_printed_yaml_means_what_the_json_says() {
     }
 }
 
-/// Resolves a case as the builder does, and again as the runner does it from what was embedded.
-fn resolve(folder: &Path) -> Result<Resolved, dpack_compose::Errors> {
+/// The process environment of a case.
+fn environment(folder: &Path) -> Environment {
     let process = std::fs::read_to_string(folder.join("process.env")).unwrap_or_default();
     let process = process.lines().filter_map(|line| line.split_once('='));
     let process = process.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let environment = Environment::new(process.chain([("HOME".to_owned(), HOME.to_owned())]));
+    Environment::new(process.chain([("HOME".to_owned(), HOME.to_owned())]))
+}
+
+/// Resolves a case as the builder does, and again as the runner does it from what was embedded.
+fn resolve(folder: &Path) -> Result<Resolved, dpack_compose::Errors> {
+    let environment = environment(folder);
     let options = LoadOptions {
         working_dir: folder.to_owned(),
         environment: environment.clone(),
