@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::cgroup::Resources;
-use crate::oci::Hooks;
 use crate::log::LogLimits;
+use crate::oci::Hooks;
 
 /// A folder with a config.json.
 #[derive(Debug)]
