@@ -128,6 +128,9 @@ pub(crate) struct UpOptions {
     pub(crate) recreate: Recreate,
     /// Remove containers of services that the project no longer has.
     pub(crate) remove_orphans: bool,
+    /// Go on without limits that cannot be enforced.
+    #[serde(default)]
+    pub(crate) allow_degraded: bool,
     /// Make containers and start none.
     pub(crate) create_only: bool,
     /// Come back only when everything runs and is well.

@@ -21,6 +21,7 @@ mod create;
 mod health;
 mod join;
 mod lifecycle;
+mod limits;
 mod network;
 mod operations;
 mod pidfd;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{Making, attach_network, create, sandbox_failure};
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
+pub(crate) use limits::{home, is_limited};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
 pub(crate) use sources::{anonymous_volumes, check_bind, check_files};

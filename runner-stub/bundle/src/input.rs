@@ -35,6 +35,8 @@ pub struct BundleInput<'a> {
     pub users: UserDatabase<'a>,
     /// What the device contributes.
     pub host: Host<'a>,
+    /// Limits ([`crate::resources`]).
+    pub resources: Option<&'a crate::spec::Resources>,
     /// With a pseudo-terminal.
     pub tty: bool,
 }
@@ -80,6 +82,7 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
         annotations: input.service.annotations.clone(),
         linux: Linux {
             namespaces: namespaces(input)?,
+            resources: input.resources.cloned(),
             masked_paths: security::owned(security::MASKED_PATHS),
             readonly_paths: security::owned(security::READONLY_PATHS),
             ..Linux::default()

@@ -16,6 +16,7 @@ mod input;
 pub mod log;
 pub mod mounts;
 pub mod process;
+pub mod resources;
 mod security;
 pub mod spec;
 pub mod users;

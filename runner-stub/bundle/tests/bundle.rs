@@ -51,6 +51,7 @@ fn bundle(service: &Service, image: &ImageConfig) -> Result<Spec, BundleError> {
         mounts: &mounts,
         users: USERS,
         host: Host { hostname: "device", single_id: false },
+        resources: None,
         tty: false,
     })
 }

@@ -58,6 +58,14 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Show the output of containers
     Logs(Logs),
+    /// Show what running containers use
+    Stats(Stats),
+    /// List the processes of running containers
+    Top(Services),
+    /// Stop all processes of containers, to go on later
+    Pause(Services),
+    /// Let paused containers go on
+    Unpause(Services),
     /// Show what happens to containers, as it happens
     Events(Events),
     /// Wait until containers stop, and print their exit status
@@ -87,6 +95,9 @@ pub(crate) enum Command {
 /// How containers are made by `up` and `create`.
 #[derive(Debug, Args)]
 pub(crate) struct Making {
+    /// Go on without limits that this device cannot enforce
+    #[arg(long)]
+    pub(crate) allow_degraded: bool,
     /// Make containers anew, also those whose configuration is the same
     #[arg(long, conflicts_with = "no_recreate")]
     pub(crate) force_recreate: bool,
@@ -229,6 +240,18 @@ pub(crate) struct Ps {
     #[command(flatten)]
     pub(crate) format: Format,
     /// Services to list; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
+/// `stats`
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Once only
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+    /// Services to show; all when none is named
     pub(crate) services: Vec<String>,
 }
 

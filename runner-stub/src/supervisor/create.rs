@@ -9,14 +9,18 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use dpack_bundle::image::ImageConfig;
+use dpack_bundle::resources::{Device, resources};
 use dpack_bundle::users::UserDatabase;
 use dpack_bundle::{BundleInput, Host, files as etc};
 use dpack_compose::project::{NetworkMode, Port, Project, Service};
 use dpack_network::{Attach, Attached};
 use dpack_payload::application::Image;
+use dpack_sandbox::Home;
+use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::shim::{self, CreateOptions};
 
 use super::attach::lock;
+use super::limits;
 use super::network::{Network, ports};
 use super::{join, sources};
 use crate::container::{Identity, random_id};
@@ -82,6 +86,8 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     let mounts = sources::resolve(making, &image)?;
     let (passwd, group) = (image_file(making.layers, "etc/passwd"), image_file(making.layers, "etc/group"));
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let device = Device { number: &limits::block_device, limits_swap: Place::look().limits_swap() };
+    let resources = resources(&making.service.resources, device).input()?;
     let spec = dpack_bundle::spec(&BundleInput {
         service: making.service,
         image: &image,
@@ -91,6 +97,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         mounts: &mounts,
         users: UserDatabase { passwd: &passwd, group: &group },
         host: Host { hostname: hostname.trim(), single_id: making.id_map != "full" },
+        resources: resources.as_ref(),
         tty: making.tty,
     })
     .input()?;
@@ -204,6 +211,7 @@ pub(crate) fn start(
     folder: &Path,
     identity: &Identity,
     attach: Option<&Attach>,
+    home: &Home,
 ) -> Result<Started> {
     let locked = || lock(network);
     let namespace = match attach {
@@ -214,7 +222,7 @@ pub(crate) fn start(
     let options = CreateOptions {
         container_dir: folder,
         network_namespace: namespace.as_ref().map(OwnedFd::as_fd),
-        home: None,
+        home: Some(home),
     };
     let created = shim::create(&options).map_err(sandbox_failure)?;
     let attached = match attach {

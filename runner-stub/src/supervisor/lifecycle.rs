@@ -43,8 +43,9 @@ impl Supervisor {
         let attachment = attachment(&unit.identity);
         let (network, folder, identity) = (self.network.clone(), unit.folder.clone(), unit.identity.clone());
         let project = self.project.clone();
+        let home = self.home(&unit.identity).await?;
         let launched = tokio::task::spawn_blocking(move || {
-            start(&project, &network, &folder, &identity, attachment.as_ref())
+            start(&project, &network, &folder, &identity, attachment.as_ref(), &home)
         });
         let started = launched.await.context("a start was cut short")?;
         let started = started.with_context(|| format!("failed to start container {}", unit.identity.name))?;
@@ -86,10 +87,13 @@ impl Supervisor {
     /// A container has exited: its addresses and ports go, and the restart policy is asked.
     async fn ended(self: &Rc<Self>, unit: &Rc<Unit>) {
         let again = self.decide(unit);
-        let code = match record::state(&unit.folder) {
-            Ok(record::State::Exited(exit)) => exit.code,
-            _ => 255,
+        let (code, killed_for_memory) = match record::state(&unit.folder) {
+            Ok(record::State::Exited(exit)) => (exit.code, exit.oom_killed),
+            _ => (255, false),
         };
+        if killed_for_memory {
+            events::append(&self.project, &unit.identity, "oom", &[]);
+        }
         events::append(&self.project, &unit.identity, "die", &[("exitCode", code.to_string())]);
         // Before anybody can see that it does not run, so that `ps` never says `exited` of one that comes again.
         if let Err(error) = unit.supervise(|supervision| {

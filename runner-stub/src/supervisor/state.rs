@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
+use dpack_sandbox::cgroup::Place;
 use dpack_store::{IdMapKind, Store};
 use tokio::sync::Notify;
 
@@ -36,6 +37,8 @@ pub(crate) struct Supervisor {
     pub(crate) network: Arc<Mutex<Network>>,
     /// Containers, by name.
     pub(crate) units: RefCell<BTreeMap<String, Rc<Unit>>>,
+    /// Where control groups are made, and whether limits can be set there.
+    pub(crate) place: RefCell<Option<(bool, Arc<Place>)>>,
     /// One request that changes the project at a time.
     pub(crate) operation: tokio::sync::Mutex<()>,
     /// Connections that are open.
@@ -78,6 +81,7 @@ impl Supervisor {
             new_namespace: commission.new_namespace,
             network: Arc::new(Mutex::new(network)),
             units: RefCell::default(),
+            place: RefCell::default(),
             operation: tokio::sync::Mutex::default(),
             connections: Cell::default(),
             overruled: Notify::new(),

@@ -22,5 +22,4 @@ mod systemd;
 pub use group::Group;
 pub use place::{Lack, Place, Unmet};
 pub use resources::Resources;
-pub use statistics::Statistics;
-pub(crate) use statistics::processes;
+pub use statistics::{Statistics, processes};

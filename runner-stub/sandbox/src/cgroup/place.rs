@@ -127,6 +127,17 @@ impl Place {
         self.mortal
     }
 
+    /// Whether swap can be limited: a kernel may count memory and not swap.
+    pub fn limits_swap(&self) -> bool {
+        let has = |dir: &Path, file: &str| dir.join(file).exists();
+        let below = |dir: &Path| {
+            fs::read_dir(dir).into_iter().flatten().flatten().any(|e| has(&e.path(), "memory.swap.max"))
+        };
+        self.v2.as_ref().is_some_and(|unified| {
+            has(&unified.dir, "memory.swap.max") || (is_real_root(&unified.dir) && below(&unified.dir))
+        }) || self.v1.get("memory").is_some_and(|dir| has(dir, "memory.memsw.limit_in_bytes"))
+    }
+
     /// Why controllers are missing and what would help.
     pub fn lack(&self) -> Option<&Lack> {
         self.lack.as_ref()

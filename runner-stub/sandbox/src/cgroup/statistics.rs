@@ -46,7 +46,7 @@ impl Statistics {
 }
 
 /// All processes of a container: those of its group; without one, PID 1 and all that descend from it.
-pub(crate) fn processes(init: i32) -> Vec<i32> {
+pub fn processes(init: i32) -> Vec<i32> {
     if let Some(pids) = Group::of_process(init).and_then(|group| group.processes()) {
         return pids;
     }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use dpack_compose::project::{NetworkMode, Port, Protocol};
+use dpack_sandbox::cgroup::Group;
+use dpack_sandbox::record;
 use serde::Serialize;
 
 use super::super::SUCCESS;
@@ -61,7 +63,7 @@ pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
         let alive = container.state.is_running() || matches!(container.state, State::Restarting { .. });
         let state = match wanted.is_empty() {
             true => ps.all || alive,
-            false => wanted.contains(&container.state.word()),
+            false => wanted.contains(&self::state(container, settings).0),
         };
         state
             && (ps.all || !identity.one_off)
@@ -84,10 +86,10 @@ pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
         );
     } else if ps.format.json() {
         for container in &containers {
-            output::print(&format!("{}\n", serde_json::to_string(&row(container, &settings.name))?));
+            output::print(&format!("{}\n", serde_json::to_string(&row(container, settings))?));
         }
     } else {
-        output::print(&table(&containers, &settings.name, ps.no_trunc).to_string());
+        output::print(&table(&containers, settings, ps.no_trunc).to_string());
     }
     Ok(SUCCESS)
 }
@@ -109,11 +111,11 @@ fn states(ps: &Ps) -> Result<Vec<&str>, Failure> {
     }
 }
 
-fn table(containers: &[Container], project: &str, whole: bool) -> Table {
+fn table(containers: &[Container], settings: &Settings, whole: bool) -> Table {
     let mut table = Table::new(&["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
     let now = time::now();
     for container in containers {
-        let row = row(container, project);
+        let row = row(container, settings);
         let created =
             time::parse(row.created_at).map_or_else(String::new, |at| format!("{} ago", time::ago(at, now)));
         let short = match row.command.char_indices().nth(COMMAND) {
@@ -133,8 +135,9 @@ fn table(containers: &[Container], project: &str, whole: bool) -> Table {
     table
 }
 
-fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
-    let identity = &container.identity;
+fn row<'a>(container: &'a Container, settings: &'a Settings) -> Row<'a> {
+    let (identity, project) = (&container.identity, settings.name.as_str());
+    let (state, status) = state(container, settings);
     let networks = match &identity.definition.network {
         NetworkMode::Networks(networks) => {
             networks.keys().map(|key| format!("{project}_{key}")).collect::<Vec<_>>().join(",")
@@ -155,8 +158,11 @@ fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
         service: &identity.service,
         image: &identity.image,
         created_at: &identity.created,
-        state: container.state.word(),
-        status: container.state.status(health, time::now()),
+        state,
+        status: match status {
+            Some(more) => format!("{} ({more})", container.state.status(health, time::now())),
+            None => container.state.status(health, time::now()),
+        },
         health: health.map_or("", crate::health::Status::word),
         exit_code: match container.state {
             State::Exited { code, .. } | State::Restarting { code, .. } => code,
@@ -165,6 +171,21 @@ fn row<'a>(container: &'a Container, project: &'a str) -> Row<'a> {
         networks,
         ports: ports(published, if running { &identity.exposed } else { &[] }),
         publishers: published.iter().map(publisher).collect(),
+    }
+}
+
+/// The word for its state, and what only its control group or its end tells.
+fn state(container: &Container, settings: &Settings) -> (&'static str, Option<&'static str>) {
+    match container.state {
+        State::Running { pid, .. } if Group::of_process(pid).is_some_and(|group| group.is_frozen()) => {
+            ("paused", Some("Paused"))
+        }
+        State::Exited { .. } | State::Restarting { .. } => {
+            let folder = settings.project.container(&container.identity.name);
+            let killed = matches!(record::state(&folder), Ok(record::State::Exited(exit)) if exit.oom_killed);
+            (container.state.word(), killed.then_some("out of memory"))
+        }
+        state => (state.word(), None),
     }
 }
 

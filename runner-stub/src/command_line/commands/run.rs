@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{MountSource, NetworkMode, Project, Service};
 use dpack_payload::application::Image;
+use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::foreground::{self, RunOptions};
 use dpack_sandbox::role::{Spawn, take_fd};
 use dpack_store::{IdMapKind, Silent, Store};
@@ -284,7 +285,9 @@ fn layers(commission: &Commission, executable: &Executable) -> Result<Vec<PathBu
 fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {
     let project = commission.paths.project(&commission.project_name);
     let shared_with = supervisor::prepare_joins(&project, folder, identity)?;
-    let options = RunOptions { container_dir: folder, stdin: true, home: None };
+    let limited = supervisor::is_limited(&identity.definition.resources);
+    let home = supervisor::home(identity, Place::prepare(&commission.project_name, limited));
+    let options = RunOptions { container_dir: folder, stdin: true, home: Some(&home) };
     let created = foreground::create(&options).map_err(sandbox_failure)?;
     if let Some(other) = &shared_with {
         supervisor::copy_etc(other, folder)?;

@@ -83,6 +83,7 @@ fn options(making: &Making, services: &[String], dependencies: bool) -> UpOption
         services: services.to_vec(),
         recreate,
         remove_orphans: making.remove_orphans,
+        allow_degraded: making.allow_degraded,
         ..UpOptions::default()
     }
 }

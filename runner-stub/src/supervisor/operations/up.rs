@@ -39,6 +39,7 @@ impl Supervisor {
         reporter: &Reporter,
     ) -> Result<Done> {
         let project = desired.project.clone();
+        let project = self.within_limits(project, options.allow_degraded, reporter).await?;
         let images = self.images(&project)?;
         let configurations = self.configurations(&project, &images)?;
         let plan = plan::up(&project, &configurations, &self.existing(), options)?;
