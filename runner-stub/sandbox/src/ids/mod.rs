@@ -103,7 +103,7 @@ pub(crate) fn keeper(setting: &Setting) -> Result<Link, Error> {
 /// asked for the questions already, changes succeed without effect.
 pub(crate) fn install(link: Option<&Link>) -> std::io::Result<()> {
     let Some(Link(channel)) = link else { return sys::install_filter(&filter::pretending()) };
-    nix::sys::prctl::set_timerslack(BASE_SLACK)?;
+    nix::sys::prctl::set_timerslack(BASE_SLACK.into())?;
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let listener = match notify::install_asking_filter(&filter::asking()) {
         Ok(listener) => listener,

@@ -13,7 +13,7 @@ use super::identity::Identity;
 
 const SLACK: &str = "timerslack_ns";
 /// What a thread has that has never changed its identity.
-pub(crate) const BASE_SLACK: u64 = 50_000;
+pub(crate) const BASE_SLACK: u32 = 50_000;
 /// Far more than any image has users; the slack at most doubles.
 const MOST: usize = 50_000;
 /// Lists of supplementary groups are as long as their owner likes; all together take 4 MB at most.
@@ -33,7 +33,8 @@ impl Table {
 
     /// Whose identity cannot be told (a real-time process has no slack since Linux 6.12) has the initial one.
     pub(super) fn identity(&self, caller: &Caller<'_>) -> &Identity {
-        let index = slack(caller).and_then(|slack| usize::try_from(slack.checked_sub(BASE_SLACK)?).ok());
+        let index =
+            slack(caller).and_then(|slack| usize::try_from(slack.checked_sub(BASE_SLACK.into())?).ok());
         index.and_then(|index| self.identities.get(index)).unwrap_or(&self.identities[0])
     }
 
@@ -50,7 +51,7 @@ impl Table {
                 self.identities.len() - 1
             }
         };
-        let text = (BASE_SLACK + index as u64).to_string();
+        let text = (u64::from(BASE_SLACK) + index as u64).to_string();
         let file = caller.open(SLACK, OFlags::WRONLY).map_err(|_| Errno::EAGAIN)?;
         rustix::io::write(&file, text.as_bytes()).map(drop).map_err(|_| Errno::EAGAIN)
     }
