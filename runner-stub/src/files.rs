@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json;
+
 /// No record of ours comes near this; a larger file is not ours.
 const LARGEST: u64 = 16 << 20;
 
@@ -61,7 +63,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     file.take(LARGEST)
         .read_to_end(&mut bytes)
         .with_context(|| format!("failed to read `{}`", path.display()))?;
-    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("`{}` is damaged", path.display()))
+    json::decode(&bytes).map(Some).with_context(|| format!("`{}` is damaged", path.display()))
 }
 
 /// Removes a file; it may be gone already.

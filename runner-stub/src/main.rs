@@ -21,6 +21,7 @@ mod events;
 mod failure;
 mod files;
 mod health;
+mod json;
 mod logs;
 mod paths;
 mod payload;

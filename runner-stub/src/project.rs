@@ -16,7 +16,6 @@ pub(crate) struct Record {
     /// Version of this file.
     pub(crate) version: u32,
     /// What the last `up` asked for.
-    #[serde(flatten)]
     pub(crate) desired: Desired,
     /// The executable that it came from ([`crate::payload::Executable::build`]).
     pub(crate) build: String,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use dpack_compose::project::Project;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::plan::UpOptions;
@@ -30,7 +30,7 @@ pub(crate) struct Envelope {
     /// Which program with which payload asks.
     pub(crate) build: String,
     /// A [`Request`], read only when version and build are ours.
-    pub(crate) request: Value,
+    pub(crate) request: Box<RawValue>,
 }
 
 /// What the command line wants.

@@ -51,6 +51,7 @@ pub(crate) use sources::{anonymous_volumes, check_bind, check_files};
 
 use crate::failure::Failure;
 use crate::files;
+use crate::json;
 use crate::paths::{Paths, ProjectPaths};
 use crate::payload::Executable;
 use crate::protocol;
@@ -106,7 +107,7 @@ pub(crate) fn main() -> Result<()> {
 fn prepare() -> Result<Option<(Rc<Supervisor>, Lock)>> {
     let argument = std::env::args().nth(1).context("the supervisor was started without its commission")?;
     let commission: Commission =
-        serde_json::from_str(&argument).context("the supervisor's commission makes no sense")?;
+        json::decode(argument.as_bytes()).context("the supervisor's commission makes no sense")?;
     let project = commission.paths.project(&commission.project);
     let payload = take_fd(PAYLOAD).context("the supervisor was started without its executable")?;
     let Some(lock) = Lock::take(&project)? else { return Ok(None) };

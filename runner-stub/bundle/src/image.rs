@@ -80,7 +80,7 @@ impl ImageConfig {
             #[serde(default, deserialize_with = "or_default")]
             config: ImageConfig,
         }
-        Ok(serde_json::from_str::<Document>(text)?.config)
+        Ok(serde_json::from_slice::<Document>(text.as_bytes())?.config)
     }
 }
 

@@ -16,6 +16,7 @@ use dpack_sandbox::role::Spawn;
 use super::settings::Settings;
 use crate::container::{Container, State};
 use crate::failure::{Context as _, Failure};
+use crate::json;
 use crate::protocol::{self, Done, Envelope, Event, Request};
 use crate::supervisor::{self, Commission, Ready};
 
@@ -36,7 +37,7 @@ pub(crate) fn connect(
     let envelope = Envelope {
         version: protocol::VERSION,
         build: settings.executable.build(),
-        request: serde_json::to_value(request).context("failed to encode a request")?,
+        request: serde_json::value::to_raw_value(request).context("failed to encode a request")?,
     };
     let line = protocol::encode(&envelope).context("failed to encode a request")?;
     settings.paths.make_runtime(&settings.project, settings.uid)?;
@@ -100,7 +101,7 @@ fn converse(stream: &UnixStream, line: &[u8], show: &mut dyn FnMut(&Event)) -> R
             return Ok(if gone { Answer::Gone } else { Answer::Lost });
         }
         heard = true;
-        match serde_json::from_slice(&answer).context("the supervisor's answer makes no sense")? {
+        match json::decode(&answer).context("the supervisor's answer makes no sense")? {
             Event::Done(done) => return Ok(Answer::Done(done)),
             Event::Failed(failure) => return Ok(Answer::Failed(failure)),
             Event::Superseded => return Ok(Answer::Gone),
@@ -176,7 +177,7 @@ fn start(settings: &Settings) -> Result<()> {
     drop(theirs);
     let mut text = String::new();
     BufReader::new(ready).read_line(&mut text).context("failed to hear from the supervisor")?;
-    match serde_json::from_str(&text) {
+    match json::decode(text.as_bytes()) {
         Ok(Ready::Listening | Ready::Another) => Ok(()),
         Ok(Ready::Failed(failure)) => Err(failure.into()),
         Err(_) => Err(Failure::environment("the supervisor ended before it was ready")

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::pidfd;
 use crate::container::Identity;
 use crate::failure::{Context as _, Failure};
+use crate::json;
 use crate::paths::ProjectPaths;
 
 /// `argv[0]` of the network process.
@@ -36,7 +37,7 @@ pub(crate) fn main() -> Result<()> {
     let argument =
         std::env::args().nth(1).context("the network process was started without its commission")?;
     let commission: Commission =
-        serde_json::from_str(&argument).context("the network's commission makes no sense")?;
+        json::decode(argument.as_bytes()).context("the network's commission makes no sense")?;
     dpack_network::serve(dpack_network::ServeOptions {
         socket: commission.socket,
         join: commission.join,

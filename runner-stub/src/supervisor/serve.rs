@@ -12,6 +12,7 @@ use super::reporter::Reporter;
 use super::state::Supervisor;
 use crate::failure::{Context as _, Failure};
 use crate::files;
+use crate::json;
 use crate::protocol::{self, Envelope, Event, Request};
 
 /// How often to look whether the socket is still there and somebody still needs us.
@@ -106,10 +107,7 @@ async fn receive(
     if line.is_empty() {
         return None;
     }
-    Some(
-        serde_json::from_slice(&line)
-            .map_err(|error| Failure::usage(format!("the request makes no sense: {error}"))),
-    )
+    Some(json::decode(&line).map_err(|error| Failure::usage(format!("the request makes no sense: {error}"))))
 }
 
 /// Carries a request out; the last event.
@@ -127,7 +125,7 @@ async fn answer(
         let _operation = supervisor.operation.lock().await;
         return Event::Superseded;
     }
-    let request: Request = match serde_json::from_value(envelope.request) {
+    let request: Request = match json::decode(envelope.request.get().as_bytes()) {
         Ok(request) => request,
         Err(error) => return Event::Failed(Failure::usage(format!("the request makes no sense: {error}"))),
     };

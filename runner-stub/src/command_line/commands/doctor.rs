@@ -20,6 +20,7 @@ use super::super::output::{self, Table, bytes};
 use super::super::settings::Settings;
 use crate::container::Container;
 use crate::failure::Failure;
+use crate::json;
 use crate::supervisor::sandbox_failure;
 
 /// `argv[0]` of the role that tries things inside a user namespace.
@@ -178,8 +179,7 @@ fn try_in_user_namespace(settings: &Settings, map: &IdMap) -> Result<Check> {
             .spawn()
             .map_err(sandbox_failure)?;
         drop(theirs);
-        let check =
-            serde_json::from_reader(report).context("the process in the user namespace ended early")?;
+        let check = json::read(report).context("the process in the user namespace ended early")?;
         child.wait().map_err(sandbox_failure)?;
         Ok(check)
     })();

@@ -4,7 +4,7 @@
 //! itself its shim. A service without networks and dependencies needs no supervisor at all: that is the short way.
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal as _, Seek as _, Write as _};
+use std::io::{IsTerminal as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ use super::super::{SUCCESS, output};
 use super::exec::variables;
 use crate::container::{Identity, one_off_name};
 use crate::failure::{Context as _, Failure, extracting};
+use crate::json;
 use crate::paths::Paths;
 use crate::payload::Executable;
 use crate::plan;
@@ -229,8 +230,7 @@ pub(crate) fn main() -> ExitCode {
 fn serve() -> Result<u8> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let told = File::from(take_fd(COMMISSION).context("`run` was started without its commission")?);
-    let commission: Commission =
-        serde_json::from_reader(BufReader::new(told)).context("the commission of `run` makes no sense")?;
+    let commission: Commission = json::read(told).context("the commission of `run` makes no sense")?;
     let project = commission.paths.project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     for mount in &service.volumes {
