@@ -37,6 +37,7 @@ remap() { printf '\x1f--remap-path-prefix=%s' "$@"; }
 build_std() { # TRIPLE
   local cargo_home=${CARGO_HOME:-$HOME/.cargo}
   local flags=-Zforce-unstable-if-unmarked$'\x1f'-Cembed-bitcode=yes$'\x1f'-Cpanic=abort$'\x1f'-Cforce-unwind-tables=no
+  case $1 in armv7*) flags+=$'\x1f'-Ctarget-feature=+thumb-mode ;; esac # as in targets/src/table.rs
   RUSTC=$rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work CARGO_PROFILE_RELEASE_OPT_LEVEL=s \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
     CARGO_ENCODED_RUSTFLAGS="$flags$(remap "$source=/rustc/$commit" "$work=/std" "$cargo_home=/cargo")" \

@@ -15,6 +15,8 @@ pub struct Target {
     pub elf: ElfIdentity,
     /// Architecture in Debian's words.
     pub debian: &'static str,
+    /// Flags for Rust code on this architecture, on top of [`RUST_FLAGS`].
+    pub rust_flags: &'static [&'static str],
     /// Compiles the C code in the stub's dependencies.
     pub c_compiler: CCompiler,
     /// Stands in for a device in the tests.
@@ -65,9 +67,11 @@ pub struct Emulator {
 pub const C_FLAGS: &[&str] =
     &["-U_FORTIFY_SOURCE", "-fno-ident", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
 
-/// Flags for Rust code in every stub: a stub aborts on a panic, so our code needs no tables for unwinding. Those of the
-/// precompiled standard library stay: on x86_64 this saves 10 KB of 450.
-pub const RUST_FLAGS: &[&str] = &["-Cforce-unwind-tables=no"];
+/// Flags for Rust code in every stub. A stub aborts on a panic: our code needs no tables for unwinding, and the linker
+/// script leaves out those of the precompiled standard library. Functions with the same code become one. The path is
+/// relative to the workspace, where Cargo starts the compiler.
+pub const RUST_FLAGS: &[&str] =
+    &["-Cforce-unwind-tables=no", "-Clink-arg=-Ttargets/stub.ld", "-Clink-arg=--icf=all"];
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
@@ -77,6 +81,7 @@ pub const TARGETS: &[Target] = &[
         triple: "x86_64-unknown-linux-musl",
         elf: ElfIdentity { class: 2, machine: 62 },
         debian: "amd64",
+        rust_flags: &[],
         c_compiler: CCompiler { programs: &["musl-gcc", "gcc"], packages: &["musl-tools"], flags: &[] },
         emulator: Emulator {
             program: "qemu-system-x86_64",
@@ -94,6 +99,7 @@ pub const TARGETS: &[Target] = &[
         triple: "aarch64-unknown-linux-musl",
         elf: ElfIdentity { class: 2, machine: 183 },
         debian: "arm64",
+        rust_flags: &[],
         c_compiler: CCompiler {
             programs: &["aarch64-linux-musl-gcc", "aarch64-linux-gnu-gcc"],
             packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
@@ -117,6 +123,8 @@ pub const TARGETS: &[Target] = &[
         triple: "armv7-unknown-linux-musleabihf",
         elf: ElfIdentity { class: 1, machine: 40 },
         debian: "armhf",
+        // every ARMv7-A has Thumb-2, a quarter smaller; Debian's C compiler takes it by itself
+        rust_flags: &["-Ctarget-feature=+thumb-mode"],
         c_compiler: CCompiler {
             programs: &["arm-linux-musleabihf-gcc", "arm-linux-gnueabihf-gcc"],
             packages: &["gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"],

@@ -49,12 +49,13 @@ pub(crate) fn build(
         .arg(&target_folder)
         .current_dir(root)
         .env("RUSTC", &toolchain.rustc)
-        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(toolchain, &remaps))
         .env("CARGO_INCREMENTAL", "0")
         .env("SOURCE_DATE_EPOCH", "0")
         .env("CC_SHELL_ESCAPED_FLAGS", "1");
     for target in targets {
         cargo.args(["--target", target.triple]);
+        let flags = rust_flags(target, toolchain, &remaps);
+        cargo.arg("--config").arg(format!("target.{}.rustflags={flags:?}", target.triple));
         let triple = target.triple.replace('-', "_");
         let compiler = &target.c_compiler;
         if let Some(program) = compiler.programs.iter().find(|program| process::exists(program)) {
@@ -83,11 +84,11 @@ fn remaps(root: &Path, toolchain: &Toolchain) -> Result<Vec<(PathBuf, String)>> 
 }
 
 /// Flags for the target only: with `--target`, Cargo gives none of them to build scripts and macros.
-fn rust_flags(toolchain: &Toolchain, remaps: &[(PathBuf, String)]) -> String {
+fn rust_flags(target: &Target, toolchain: &Toolchain, remaps: &[(PathBuf, String)]) -> Vec<String> {
     let mut flags = vec![format!("--sysroot={}", toolchain.sysroot.display())];
-    flags.extend(RUST_FLAGS.iter().map(|flag| (*flag).to_owned()));
+    flags.extend(RUST_FLAGS.iter().chain(target.rust_flags).map(|flag| (*flag).to_owned()));
     flags.extend(remaps.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
-    flags.join("\x1f")
+    flags
 }
 
 fn c_flags(target: &Target, remaps: &[(PathBuf, String)]) -> String {
@@ -171,7 +172,8 @@ mod tests {
                 assert!(image.contains(package), "{package}");
             }
             assert!(image.contains(&format!("CFLAGS_{triple}=\"{flags}\"")), "{flags}");
-            let rust_flags = format!("{}_RUSTFLAGS=\"{} ", triple.to_uppercase(), RUST_FLAGS.join(" "));
+            let flags = RUST_FLAGS.iter().chain(target.rust_flags).copied().collect::<Vec<_>>().join(" ");
+            let rust_flags = format!("{}_RUSTFLAGS=\"{flags} ", triple.to_uppercase());
             assert!(image.contains(&rust_flags), "{rust_flags}");
             let named = |program: &&&str| image.contains(&format!("CC_{triple}={program} "));
             assert!(compiler.programs.iter().find(named).is_some(), "{triple}");
