@@ -141,10 +141,28 @@ impl Device {
             .collect()
     }
 
-    /// Never this test and, when it runs as root, never what belongs to root: whatever is found here may be killed.
+    /// Whatever is found here may be killed.
     fn may_own(&self, process: u32) -> bool {
-        process != std::process::id()
-            && (self.user.is_none() || real_user(process).is_some_and(|user| user != 0))
+        let ours = if self.user.is_none() { Tests::OfOrdinaryUser } else { Tests::OfRoot };
+        ours.may_end(process, real_user(process))
+    }
+}
+
+/// Who runs the tests.
+#[derive(Clone, Copy)]
+enum Tests {
+    OfRoot,
+    OfOrdinaryUser,
+}
+
+impl Tests {
+    /// Never this test. Root could end everything: never what belongs to root, or to nobody can tell whom.
+    fn may_end(self, process: u32, user: Option<u32>) -> bool {
+        let allowed = match self {
+            Tests::OfRoot => user.is_some_and(|user| user != 0),
+            Tests::OfOrdinaryUser => true, // the kernel refuses what is not ours
+        };
+        process != std::process::id() && allowed
     }
 }
 
@@ -214,4 +232,44 @@ fn create_user(name: &str, options: &[&str]) -> Result<()> {
 fn give(user: &str, paths: &[&Path]) -> Result<()> {
     Output::of(Command::new("chown").arg(format!("{user}:{user}")).args(paths))?.success()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guard that asked for less once sent SIGKILL as root to processes all over the machine.
+    #[test]
+    fn tests_of_root_end_nothing_of_root_and_nothing_unknown() {
+        let us = std::process::id();
+        for (tests, process, user, expected) in [
+            (Tests::OfRoot, 1, Some(0), false),
+            (Tests::OfRoot, us + 1, Some(0), false),
+            (Tests::OfRoot, us + 1, None, false),
+            (Tests::OfRoot, us, Some(1500), false),
+            (Tests::OfRoot, us + 1, Some(1500), true),
+            (Tests::OfOrdinaryUser, us, Some(1500), false),
+            (Tests::OfOrdinaryUser, us + 1, Some(1500), true),
+        ] {
+            assert_eq!(tests.may_end(process, user), expected, "process {process} of {user:?}");
+        }
+        assert_eq!(real_user(us), Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(real_user(u32::MAX), None);
+    }
+
+    /// A process of root that names the folder, as a test of root does when it calls a program with a path in it.
+    #[test]
+    fn a_process_of_root_is_not_the_devices_even_if_it_names_its_folder() {
+        if !is_root() {
+            return; // nothing of root's can be ended by an ordinary user
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let device = Device { folder, user: Some(USER), environment: BTreeMap::new() };
+        let mut child = Command::new("sleep").arg("60").current_dir(device.folder.path()).spawn().unwrap();
+        assert!(mentions(child.id(), device.folder.path().as_os_str().as_encoded_bytes()));
+        let found = device.processes();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Vec::<u32>::new());
+    }
 }

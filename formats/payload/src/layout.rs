@@ -89,7 +89,7 @@ pub struct Trailer {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrailerError {
     /// The magic is missing.
-    #[error("the payload's trailer is missing\nhint: copy the file again")]
+    #[error("the payload's trailer is missing: the file is damaged or cut off\nhint: copy the file again")]
     Missing,
     /// The checksum is wrong.
     #[error("the payload's trailer is damaged\nhint: copy the file again")]

@@ -134,7 +134,9 @@ impl Tree {
             return Err(refuse(path, "a whiteout cannot be a hard link"));
         }
         let missing = || LayerError::HardLink { path: printable(path), target: printable(target) };
-        let target_parts = split(target)?.filter(|parts| !parts.is_empty()).ok_or_else(missing)?;
+        // a target that is no name at all is not in the layer either, and the entry is what the reader can look for
+        let target_parts = split(target).map_err(|_| missing())?.filter(|parts| !parts.is_empty());
+        let target_parts = target_parts.ok_or_else(missing)?;
         let id = self.find(target, &target_parts)?.ok_or_else(missing)?;
         if self.directory(id).is_some() {
             return Err(refuse(path, "it is a hard link to a folder"));

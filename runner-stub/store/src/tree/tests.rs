@@ -105,6 +105,8 @@ fn hard_links_are_names_of_one_inode() {
     {
         assert!(build(&["f a", "d d", bad]).is_err(), "{bad}");
     }
+    let outside = build(&["f a", "h b ../../etc/passwd"]).unwrap_err();
+    assert_eq!(outside, LayerError::HardLink { path: "b".into(), target: "../../etc/passwd".into() });
     // Through a link that leads outside: inside.
     assert!(build(&["l out /etc", "h b out/passwd"]).is_err());
 }
