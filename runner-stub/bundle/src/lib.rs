@@ -17,6 +17,7 @@ pub mod log;
 pub mod mounts;
 pub mod process;
 pub mod resources;
+pub mod seccomp;
 mod security;
 pub mod spec;
 pub mod users;

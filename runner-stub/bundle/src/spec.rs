@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::{Action, Condition};
+
 /// `config.json` (config.md, "Configuration").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +155,45 @@ pub struct Linux {
     /// Paths that cannot be written.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
+    /// Which system calls there are; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<Seccomp>,
+}
+
+/// Which system calls there are (config-linux.md, "Seccomp").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seccomp {
+    /// What becomes of calls that no rule names.
+    pub default_action: Action,
+    /// The error of that action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_errno_ret: Option<u32>,
+    /// `SCMP_ARCH_…`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub syscalls: Vec<Syscall>,
+}
+
+/// What becomes of some calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Syscall {
+    /// Names.
+    pub names: Vec<String>,
+    /// What.
+    pub action: Action,
+    /// The error of that action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_ret: Option<u32>,
+    /// All have to hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<Condition>,
 }
 
 /// Limits of a control group (config-linux.md, "Control groups").

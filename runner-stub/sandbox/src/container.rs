@@ -23,6 +23,7 @@ use crate::ids::Link;
 use crate::oci::Stage;
 use crate::process::{self, Conditions, Streams};
 use crate::role::Child;
+use crate::seccomp::{self, Filter};
 use crate::spec::Bundle;
 use crate::{Error, Failure, ids, namespaces, rootfs, sys, terminal};
 
@@ -63,6 +64,7 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
     let Creation { bundle, streams, home, detached } = creation;
     let mapped = Mapped::current();
     process::check(&bundle.spec.process)?;
+    let filter = bundle.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let nothing = Resources::default();
     let resources = bundle.spec.linux.resources.as_ref().unwrap_or(&nothing);
     let name = home.map(|home| home.name.as_str()).unwrap_or_default();
@@ -81,7 +83,7 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
     let Some(pid) = sys::fork().map_err(failed)? else {
         drop(channel);
         let group = group.as_ref().map(|owned| &owned.0);
-        let own = Own { bundle, mapped, keeper: keeper.as_ref(), group, detached };
+        let own = Own { bundle, mapped, keeper: keeper.as_ref(), filter: filter.as_ref(), group, detached };
         let error = init(&own, streams, &theirs);
         let _ = theirs.send(&Message::Failed(Failure::from(&error)), None);
         sys::exit_now(error.exit_code().unwrap_or(125));
@@ -131,6 +133,7 @@ struct Own<'a> {
     bundle: &'a Bundle,
     mapped: Mapped,
     keeper: Option<&'a Link>,
+    filter: Option<&'a Filter>,
     group: Option<&'a Group>,
     detached: Option<&'a Detached<'a>>,
 }
@@ -220,6 +223,7 @@ fn init(own: &Own<'_>, streams: Streams, channel: &Channel) -> Error {
         let conditions = Conditions {
             mapped: own.mapped,
             keeper: own.keeper,
+            filter: own.filter,
             init: bundle.has_init(),
             parent: Some(channel),
             preserved: 0,
@@ -234,6 +238,7 @@ fn init(own: &Own<'_>, streams: Streams, channel: &Channel) -> Error {
         let conditions = Conditions {
             mapped: own.mapped,
             keeper: own.keeper,
+            filter: own.filter,
             init: bundle.has_init(),
             parent: None,
             preserved: detached.preserved,

@@ -21,10 +21,10 @@ use crate::channel::{Channel, Message};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
 use crate::role::{Child, Spawn, take_fd};
-use crate::spec::{Bundle, NamespaceKind, Process};
+use crate::spec::{Bundle, NamespaceKind, Process, Seccomp};
 use crate::terminal::{self, RawMode};
 use crate::wait::Foreground;
-use crate::{Error, Failure, ids, signal, sys};
+use crate::{Error, Failure, ids, seccomp, signal, sys};
 
 /// `argv[0]` of the process that joins.
 pub const ROLE: &str = "dpack-exec";
@@ -64,6 +64,8 @@ pub struct User {
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     process: Process,
+    /// As the container's own.
+    seccomp: Option<Seccomp>,
     /// `CLONE_NEW…` of the namespaces that are the container's own.
     namespaces: i32,
     /// It has limits, which must hold for this process too.
@@ -147,6 +149,7 @@ impl Request {
             birth: bundle.storage.as_ref().and_then(|storage| ids::birth(&storage.upper)),
             detach: false,
             preserved: 0,
+            seccomp: bundle.spec.linux.seccomp.clone(),
             process,
         }
     }
@@ -328,6 +331,7 @@ fn join(
         streams.input = Some(File::open("/dev/null").map_err(failed)?.into());
     }
 
+    let filter = request.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let user = request.process.user.clone();
     let keeper = match mapped.single && !request.detach && ids::are_shown() {
         true => Some(ids::keeper(&ids::Setting { user, birth: request.birth })?),
@@ -361,6 +365,7 @@ fn join(
         let conditions = Conditions {
             mapped,
             keeper: keeper.as_ref(),
+            filter: filter.as_ref(),
             init: false,
             parent: request.bound.then_some(&theirs),
             preserved: request.preserved,

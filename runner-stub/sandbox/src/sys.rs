@@ -3,7 +3,7 @@
 //! Each function takes owned descriptors and typed arguments; none keeps a pointer after it has returned.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long, c_ulong};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -140,13 +140,18 @@ struct Program {
 }
 
 /// Installs a seccomp filter. Needs no_new_privs or CAP_SYS_ADMIN in the user namespace.
-pub(crate) fn install_filter(filter: &[Instruction]) -> io::Result<()> {
+pub(crate) fn install_filter(filter: &[Instruction], flags: u64) -> io::Result<()> {
     let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = Program { length, instructions: filter.as_ptr() };
     const SECCOMP_SET_MODE_FILTER: c_int = 1;
     // SAFETY: program points to `length` instructions that outlive the call; the kernel copies and checks them.
     check(unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program))
+        libc::syscall(
+            libc::SYS_seccomp,
+            SECCOMP_SET_MODE_FILTER,
+            flags as c_ulong,
+            std::ptr::from_ref(&program),
+        )
     })?;
     Ok(())
 }

@@ -102,13 +102,13 @@ pub(crate) fn keeper(setting: &Setting) -> Result<Link, Error> {
 /// From here on this process and its children are shown what they ask for. With no keeper, or where another program has
 /// asked for the questions already, changes succeed without effect.
 pub(crate) fn install(link: Option<&Link>) -> std::io::Result<()> {
-    let Some(Link(channel)) = link else { return sys::install_filter(&filter::pretending()) };
+    let Some(Link(channel)) = link else { return sys::install_filter(&filter::pretending(), 0) };
     nix::sys::prctl::set_timerslack(BASE_SLACK.into())?;
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let listener = match notify::install_asking_filter(&filter::asking()) {
         Ok(listener) => listener,
         Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-            return sys::install_filter(&filter::pretending());
+            return sys::install_filter(&filter::pretending(), 0);
         }
         Err(error) => return Err(error),
     };

@@ -17,6 +17,7 @@ use crate::Error;
 use crate::channel::Channel;
 use crate::idmap::Mapped;
 use crate::ids::{self, Link};
+use crate::seccomp::Filter;
 use crate::spec::Process;
 use crate::sys;
 
@@ -44,6 +45,8 @@ pub(crate) struct Conditions<'a> {
     pub(crate) mapped: Mapped,
     /// Shows users and owners where there is one ID.
     pub(crate) keeper: Option<&'a Link>,
+    /// Which system calls there are.
+    pub(crate) filter: Option<&'a Filter>,
     /// The command gets a parent of ours that reaps and forwards.
     pub(crate) init: bool,
     /// Ends when its parent does, at whose death this socket is closed.
@@ -81,11 +84,15 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     let entered = command::enter_directory(&process.cwd);
 
     let capabilities = capabilities::Sets::parse(process.capabilities.as_ref())?;
-    let install = || match conditions.mapped.single {
-        true => {
-            ids::install(conditions.keeper).map_err(|source| Error::Confine { step: STEP_SECCOMP, source })
+    let install = || -> Result<(), Error> {
+        let failed = |source| Error::Confine { step: STEP_SECCOMP, source };
+        if conditions.mapped.single {
+            ids::install(conditions.keeper).map_err(failed)?;
         }
-        false => Ok(()),
+        match conditions.filter {
+            Some(filter) => sys::install_filter(&filter.instructions, filter.flags).map_err(failed),
+            None => Ok(()),
+        }
     };
     // Without no_new_privs a filter needs the privilege that is about to be dropped.
     if !process.no_new_privileges {

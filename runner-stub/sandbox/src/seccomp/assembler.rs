@@ -34,6 +34,12 @@ pub(crate) enum Action {
     Allow,
     /// Returned instead of executing it; 0 is success.
     Errno(u16),
+    /// `SIGSYS`, as if by a debugger's trap.
+    Trap,
+    /// Executed, and written to the kernel's log.
+    Log,
+    KillThread,
+    KillProcess,
     /// The process waits until the holder of the listener has answered (Linux 5.0).
     Notify,
 }
@@ -43,6 +49,10 @@ impl Action {
         match self {
             Action::Allow => 0x7fff_0000,
             Action::Errno(errno) => 0x0005_0000 | u32::from(errno),
+            Action::Trap => 0x0003_0000,
+            Action::Log => 0x7ffc_0000,
+            Action::KillThread => 0,
+            Action::KillProcess => 0x8000_0000,
             Action::Notify => 0x7fc0_0000,
         }
     }
@@ -55,8 +65,10 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_ABOVE: u16 = 0x25;
 const JUMP_IF_AT_LEAST: u16 = 0x35;
 const JUMP_IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
@@ -81,6 +93,16 @@ impl Assembler {
         self.push(LOAD, 0, 0, ARGUMENTS + 8 * index);
     }
 
+    /// The upper 32 bits of an argument.
+    pub(crate) fn load_argument_high(&mut self, index: u32) {
+        self.push(LOAD, 0, 0, ARGUMENTS + 8 * index + 4);
+    }
+
+    /// Keeps some bits of the loaded value.
+    pub(crate) fn mask(&mut self, bits: u32) {
+        self.push(AND, 0, 0, bits);
+    }
+
     pub(crate) fn act(&mut self, action: Action) {
         self.push(RETURN, 0, 0, action.value());
     }
@@ -100,6 +122,31 @@ impl Assembler {
         self.when(JUMP_IF_ANY_BIT, value, body);
     }
 
+    /// `body` is executed when the loaded value is more than `value`.
+    pub(crate) fn when_above(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.when(JUMP_IF_ABOVE, value, body);
+    }
+
+    /// `body` is executed when the loaded value is not `value`.
+    pub(crate) fn unless_equal(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.unless(JUMP_IF_EQUAL, value, body);
+    }
+
+    /// `body` is executed when the loaded value is less than `value`.
+    pub(crate) fn unless_at_least(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.unless(JUMP_IF_AT_LEAST, value, body);
+    }
+
+    /// `body` is executed when the loaded value is `value` or less.
+    pub(crate) fn unless_above(&mut self, value: u32, body: impl FnOnce(&mut Self)) {
+        self.unless(JUMP_IF_ABOVE, value, body);
+    }
+
+    /// Instructions so far.
+    pub(crate) fn len(&self) -> usize {
+        self.code.len()
+    }
+
     pub(crate) fn finish(self) -> Vec<Instruction> {
         self.code
     }
@@ -112,6 +159,19 @@ impl Assembler {
             Err(_) => {
                 self.push(condition, 1, 0, value);
                 // The kernel takes 4096 instructions at most, so the length fits.
+                self.push(JUMP, 0, 0, u32::try_from(inner.code.len()).unwrap_or(u32::MAX));
+            }
+        }
+        self.code.append(&mut inner.code);
+    }
+
+    fn unless(&mut self, condition: u16, value: u32, body: impl FnOnce(&mut Self)) {
+        let mut inner = Assembler::default();
+        body(&mut inner);
+        match u8::try_from(inner.code.len()) {
+            Ok(length) => self.push(condition, length, 0, value),
+            Err(_) => {
+                self.push(condition, 0, 1, value);
                 self.push(JUMP, 0, 0, u32::try_from(inner.code.len()).unwrap_or(u32::MAX));
             }
         }
@@ -155,6 +215,8 @@ pub(crate) fn interpret_call(
             JUMP => at += value as usize,
             JUMP_IF_EQUAL => at += jump(accumulator == value),
             JUMP_IF_AT_LEAST => at += jump(accumulator >= value),
+            AND => accumulator &= value,
+            JUMP_IF_ABOVE => at += jump(accumulator > value),
             JUMP_IF_ANY_BIT => at += jump(accumulator & value != 0),
             RETURN => return value,
             _ => panic!("unknown operation {operation:#x}"),
@@ -181,6 +243,18 @@ mod tests {
             let code = assembler.finish();
             assert_eq!(interpret(&code, 0, 7), Action::Errno(1).value(), "body of {length}");
             assert_eq!(interpret(&code, 0, 8), Action::Allow.value(), "body of {length}");
+            let mut assembler = Assembler::default();
+            assembler.load_number();
+            assembler.unless_at_least(7, |body| {
+                for _ in 1..length {
+                    body.load_number();
+                }
+                body.act(Action::Errno(1));
+            });
+            assembler.act(Action::Allow);
+            let code = assembler.finish();
+            assert_eq!(interpret(&code, 0, 6), Action::Errno(1).value(), "body of {length}");
+            assert_eq!(interpret(&code, 0, 7), Action::Allow.value(), "body of {length}");
         }
     }
 }
