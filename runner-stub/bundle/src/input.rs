@@ -9,7 +9,8 @@ use crate::image::ImageConfig;
 use crate::log::{self, LogError};
 use crate::mounts::{self, ResolvedMount};
 use crate::process::{self, ProcessError};
-use crate::security;
+use crate::seccomp::Machine;
+use crate::security::{self, SecurityError};
 use crate::spec::{Linux, Namespace, NamespaceKind, Root, Spec};
 use crate::users::UserDatabase;
 
@@ -48,6 +49,8 @@ pub struct Host<'a> {
     pub hostname: &'a str,
     /// Only one user and group ID exists.
     pub single_id: bool,
+    /// For profiles that depend on it.
+    pub machine: Machine,
 }
 
 /// Why there is no bundle.
@@ -62,6 +65,9 @@ pub enum BundleError {
     /// `pid: host`.
     #[error("`pid: host` is not supported: the container could reach every process of its user")]
     DevicePids,
+    /// The service cannot be confined as it asks for.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// A path of the device is not UTF-8.
     #[error("the path `{}` is not valid UTF-8", .0.display())]
     Path(PathBuf),
@@ -70,8 +76,8 @@ pub enum BundleError {
 /// Makes the document that [`crate::spec()`] describes.
 pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     let hostname = hostname(input);
-    let network = &input.service.network;
-    let process = process::process(input, &hostname)?;
+    let security = security::of(input.service, input.host.machine)?;
+    let process = process::process(input, &hostname, &security)?;
     let mut spec = Spec {
         oci_version: OCI_VERSION.to_owned(),
         root: Root { path: "rootfs".to_owned(), readonly: input.service.read_only },
@@ -83,15 +89,13 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
         linux: Linux {
             namespaces: namespaces(input)?,
             resources: input.resources.cloned(),
-            masked_paths: security::owned(security::MASKED_PATHS),
-            readonly_paths: security::owned(security::READONLY_PATHS),
-            ..Linux::default()
+            masked_paths: security.masked_paths,
+            readonly_paths: security.readonly_paths,
+            sysctl: security.sysctl,
+            seccomp: security.seccomp,
         },
     };
-    if *network != NetworkMode::Host {
-        let (key, value) = security::UNPRIVILEGED_PORTS;
-        spec.linux.sysctl.insert(key.to_owned(), value.to_owned());
-    }
+    spec.mounts.extend(security.devices);
     let layers = input.layers.iter().map(|layer| text(layer)).collect::<Result<Vec<_>, _>>()?;
     let mut annotate = |key: &str, value: String| spec.annotations.insert(key.to_owned(), value);
     annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());

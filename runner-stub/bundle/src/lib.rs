@@ -23,3 +23,4 @@ pub mod spec;
 pub mod users;
 
 pub use input::{BundleError, BundleInput, Host, JOINED, spec};
+pub use security::SecurityError;

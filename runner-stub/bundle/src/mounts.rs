@@ -72,6 +72,11 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
     let planned = |target: &str| input.mounts.iter().any(|mount| mount.mount.target == target);
     let read_only = input.service.read_only;
     let mut mounts = defaults(input);
+    if input.service.privileged && input.service.network != NetworkMode::Host {
+        for mount in mounts.iter_mut().filter(|mount| mount.destination.starts_with("/sys")) {
+            mount.options.retain(|option| option != "ro");
+        }
+    }
     mounts.retain(|mount| {
         let target = &mount.destination;
         let hidden = planned("/dev") && target.starts_with("/dev/");

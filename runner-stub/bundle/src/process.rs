@@ -9,7 +9,7 @@ use dpack_compose::project::Service;
 
 use crate::image::ImageConfig;
 use crate::input::BundleInput;
-use crate::security;
+use crate::security::Security;
 use crate::spec::{Capabilities, Process, User};
 use crate::users::{self, ResolvedUser, UserError};
 
@@ -43,20 +43,26 @@ pub enum ProcessError {
 }
 
 /// The `process` of a bundle.
-pub(crate) fn process(input: &BundleInput<'_>, hostname: &str) -> Result<Process, ProcessError> {
+pub(crate) fn process(
+    input: &BundleInput<'_>,
+    hostname: &str,
+    security: &Security,
+) -> Result<Process, ProcessError> {
     let args = command_line(input.service, input.image)?;
     let user = user(input)?;
     let mut env = environment(input.service, input.image, hostname, input.tty)?;
     set_home(&mut env, &user.home);
     Ok(Process {
         terminal: input.tty,
-        capabilities: Some(capabilities(user.uid)),
+        capabilities: Some(capabilities(user.uid, &security.capabilities)),
+        rlimits: security.rlimits.clone(),
+        no_new_privileges: security.no_new_privileges,
+        apparmor_profile: security.apparmor_profile.clone(),
         user: User { uid: user.uid, gid: user.gid, additional_gids: user.groups },
         args,
         env,
         cwd: working_dir(input.service, input.image)?,
         oom_score_adj: input.service.resources.oom_score_adj,
-        ..Process::default()
     })
 }
 
@@ -163,8 +169,8 @@ pub(crate) fn clean(path: &str) -> String {
 }
 
 /// Root has the capabilities; another user has them only within reach of set-user-ID programs, as after execve(2).
-fn capabilities(uid: u32) -> Capabilities {
-    let all = security::owned(security::CAPABILITIES);
+fn capabilities(uid: u32, all: &[String]) -> Capabilities {
+    let all = all.to_vec();
     if uid == 0 {
         Capabilities {
             bounding: all.clone(),

@@ -136,6 +136,11 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// The one that this is compiled for; `release` as uname(2) has it.
+    pub fn of_kernel(release: &str) -> Self {
+        Self { kernel: kernel(release), ..Self::default() }
+    }
+
     /// With its 32-bit programs, which are other machines to a filter.
     fn architectures(self) -> Vec<String> {
         let names: &[&str] = match self.name {
@@ -203,7 +208,7 @@ impl Rule {
 
 /// `5.10` as a pair.
 fn kernel(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut numbers = version.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 

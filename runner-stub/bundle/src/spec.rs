@@ -90,6 +90,9 @@ pub struct Process {
     /// No privileges by execve(2).
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// AppArmor profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
 }
 
 /// IDs inside the container (config.md, "User").

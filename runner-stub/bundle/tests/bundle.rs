@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use dpack_bundle::image::ImageConfig;
 use dpack_bundle::mounts::{ResolvedMount, plan};
 use dpack_bundle::process::{command_line, environment, set_home, stop_signal};
+use dpack_bundle::seccomp::Machine;
 use dpack_bundle::spec::{NamespaceKind, Spec};
 use dpack_bundle::users::UserDatabase;
 use dpack_bundle::{BundleError, BundleInput, Host, spec};
@@ -50,7 +51,11 @@ fn bundle(service: &Service, image: &ImageConfig) -> Result<Spec, BundleError> {
         layers: &[PathBuf::from("/l/low"), PathBuf::from("/l/high")],
         mounts: &mounts,
         users: USERS,
-        host: Host { hostname: "device", single_id: false },
+        host: Host {
+            hostname: "device",
+            single_id: false,
+            machine: Machine { name: "amd64", kernel: (6, 1) },
+        },
         resources: None,
         tty: false,
     })

@@ -430,6 +430,15 @@ impl Error {
                 }
             }
             Error::Limit { lack, .. } => return lack.as_ref().map(|lack| lack.hint.clone()),
+            Error::Confine { step, source } if *step == crate::process::STEP_LIMIT => {
+                match source.raw_os_error()? {
+                    EPERM => {
+                        "an ordinary user cannot go above the hard limit of the session; raise it as root in \
+                         /etc/security/limits.conf or, for services, by systemd's `Limit…=`"
+                    }
+                    _ => return None,
+                }
+            }
             Error::NotRunning { .. } => "start it with `up` or `start`",
             _ => return None,
         };

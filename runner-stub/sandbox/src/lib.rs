@@ -12,7 +12,7 @@
 //!
 //! `unsafe` is confined to `sys`.
 //!
-//! Deliberately absent: Docker's default seccomp profile, AppArmor and SELinux labels.
+//! Deliberately absent: SELinux labels.
 
 pub mod cgroup;
 mod channel;

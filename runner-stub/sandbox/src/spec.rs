@@ -74,7 +74,7 @@ pub(crate) struct Process {
     #[serde(default)]
     pub(crate) oom_score_adj: Option<i32>,
     #[serde(default)]
-    apparmor_profile: Option<String>,
+    pub(crate) apparmor_profile: Option<String>,
     #[serde(default)]
     selinux_label: Option<String>,
     #[serde(default)]
@@ -337,7 +337,6 @@ impl Process {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let refused = [
-            ("process.apparmorProfile", present(&self.apparmor_profile)),
             ("process.selinuxLabel", present(&self.selinux_label)),
             ("process.scheduler", self.scheduler.is_some()),
             ("process.ioPriority", self.io_priority.is_some()),

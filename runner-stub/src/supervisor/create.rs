@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result};
 use dpack_bundle::image::ImageConfig;
 use dpack_bundle::resources::{Device, resources};
+use dpack_bundle::seccomp::Machine;
 use dpack_bundle::users::UserDatabase;
 use dpack_bundle::{BundleInput, Host, files as etc};
 use dpack_compose::project::{NetworkMode, Port, Project, Service};
@@ -96,7 +97,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         layers: making.layers,
         mounts: &mounts,
         users: UserDatabase { passwd: &passwd, group: &group },
-        host: Host { hostname: hostname.trim(), single_id: making.id_map != "full" },
+        host: Host { hostname: hostname.trim(), single_id: making.id_map != "full", machine: machine() },
         resources: resources.as_ref(),
         tty: making.tty,
     })
@@ -133,6 +134,11 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     files::write_json_that(lasts, &folder.join("container.json"), &identity)?;
     events::append(making.project, &identity, "create", &[]);
     Ok(identity)
+}
+
+fn machine() -> Machine {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Machine::of_kernel(&release)
 }
 
 /// A file of an image by its topmost layer; empty where there is none. The image is not trusted: a link is followed no

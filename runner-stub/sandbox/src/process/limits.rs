@@ -45,7 +45,7 @@ pub(super) fn set(limits: &[crate::spec::Rlimit]) -> Result<(), Error> {
         let resource = find(&limit.kind)?;
         let value = |number: u64| (number != u64::MAX).then_some(number);
         let new = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-        rustix::process::setrlimit(resource, new).map_err(confine("set a resource limit above one's own"))?;
+        rustix::process::setrlimit(resource, new).map_err(confine(super::STEP_LIMIT))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod capabilities;
 mod command;
 mod identity;
 pub(crate) mod init;
+mod label;
 mod limits;
 
 use std::io;
@@ -25,6 +26,7 @@ pub(crate) use capabilities::names as capability_names;
 pub(crate) use limits::set_oom_score;
 
 pub(crate) const STEP_KEYRING: &str = "leave the session keyring";
+pub(crate) const STEP_LIMIT: &str = "set a resource limit";
 pub(crate) const STEP_SECCOMP: &str = "install the seccomp filter";
 
 /// Where 0, 1 and 2 lead; those absent stay the caller's.
@@ -116,6 +118,7 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     if conditions.init {
         init::become_init(process.terminal)?;
     }
+    label::set_for_command(process.apparmor_profile.as_deref())?;
     sys::reset_signals();
     sys::close_from(3 + conditions.preserved.cast_signed(), false)
         .map_err(|source| Error::Confine { step: "close descriptors", source })
