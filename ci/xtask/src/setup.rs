@@ -25,6 +25,9 @@ const TESTS: &[&str] = &[
     "docker-registry",
     "e2fsprogs", // mke2fs
     "file",
+    // the seccomp profiles of Docker and podman, as data
+    "golang-github-containers-common",
+    "golang-github-docker-docker-dev",
     "kmod", // depmod
     "openssl",
     "skopeo",
