@@ -223,8 +223,13 @@ impl Supervisor {
         })
     }
 
-    /// Removes a container, which does not run. Its anonymous volumes stay for the container that takes its place.
+    /// Removes a container, which does not run, unless it was removed meanwhile: `down` and the end of a `run --rm` meet.
+    /// Its anonymous volumes stay for the container that takes its place.
     pub(crate) async fn remove(&self, unit: &Rc<Unit>) -> Result<()> {
+        let _busy = unit.busy.lock().await;
+        if unit.removed.get() {
+            return Ok(());
+        }
         let (folder, project, name) = (unit.folder.clone(), self.project.clone(), unit.identity.name.clone());
         tokio::task::spawn_blocking(move || -> Result<()> {
             join::forget(&project, &name)?;
@@ -235,6 +240,7 @@ impl Supervisor {
         .await
         .context("a removal was cut short")?
         .with_context(|| format!("failed to remove container {}", unit.identity.name))?;
+        unit.removed.set(true);
         self.detach(&unit.identity.name).await;
         self.units.borrow_mut().remove(&unit.identity.name);
         events::append(&self.project, &unit.identity, "destroy", &[]);

@@ -61,7 +61,9 @@ pub(crate) struct Unit {
     health: RefCell<Option<Health>>,
     /// Its shim lives.
     pub(crate) running: Cell<bool>,
-    /// Held while it is being started or stopped.
+    /// It is no more; its name may be another container's by now.
+    pub(crate) removed: Cell<bool>,
+    /// Held while it is being started, stopped or removed.
     pub(crate) busy: tokio::sync::Mutex<()>,
     /// `running` or what is wanted has changed.
     pub(crate) changed: Notify,
@@ -137,6 +139,7 @@ impl Unit {
             folder,
             supervision: RefCell::new(container.supervision),
             health: RefCell::new(container.health),
+            removed: Cell::new(false),
             busy: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         }

@@ -11,16 +11,16 @@
 //! connection: segmentation, retransmission, windows, timestamps and path MTU are its own, and packets of 64 KiB cross
 //! the veth whatever its MTU is. Raw sockets show what has no socket yet:
 //!
-//! - **TCP** ([`tcp`]): for a SYN the destination is dialled from the device's namespace *first*. Only when it answers a
+//! - **TCP** (`tcp`): for a SYN the destination is dialled from the device's namespace *first*. Only when it answers a
 //!   listener opens for that one address and port, and the SYN is sent again, through `lo`. So a refused
 //!   connection is refused, an unreachable one unreachable, and a client that tries IPv6 first falls back as it should.
-//! - **UDP and ping** ([`datagram`]): a socket of the device for each pair of addresses; answers are written by a raw socket.
+//! - **UDP and ping** (`datagram`): a socket of the device for each pair of addresses; answers are written by a raw socket.
 //!
 //! The kernel's own answers to what has no socket (a reset, "port unreachable", an echo reply) come from foreign
-//! addresses and carry no mark: they meet a blackhole in N. Sockets made here carry [`MARK`].
+//! addresses and carry no mark: they meet a blackhole in N. Sockets made here carry `MARK`.
 //!
-//! N never forwards. What a bridge may send where is decided by rules ([`crate::topology`]), and what may be dialled by
-//! [`policy`].
+//! N never forwards. What a bridge may send where is decided by rules (`crate::topology`), and what may be dialled by
+//! `policy`.
 
 mod datagram;
 pub mod packet;

@@ -203,7 +203,7 @@ pub fn unreachable(reason: Unreachable, header: &[u8], body: &[u8]) -> Option<Ve
     Some(whole(ICMP, from, to, &message))
 }
 
-/// Header and first eight bytes of a UDP datagram that was sent long ago, for [`unreachable`].
+/// Header and first eight bytes of a UDP datagram that was sent long ago, for [`unreachable()`].
 #[must_use]
 pub fn udp_head(from: SocketAddrV4, to: SocketAddrV4) -> (Vec<u8>, Vec<u8>) {
     let mut packet = whole(UDP, *from.ip(), *to.ip(), &[0; UDP_HEADER]);
@@ -214,7 +214,7 @@ pub fn udp_head(from: SocketAddrV4, to: SocketAddrV4) -> (Vec<u8>, Vec<u8>) {
     (packet, body)
 }
 
-/// Header and first eight bytes of an echo request that was sent long ago, for [`unreachable`].
+/// Header and first eight bytes of an echo request that was sent long ago, for [`unreachable()`].
 #[must_use]
 pub fn echo_head(from: SocketAddrV4, to: Ipv4Addr) -> (Vec<u8>, Vec<u8>) {
     let mut packet = whole(ICMP, *from.ip(), to, &[8, 0, 0, 0, 0, 0, 0, 0]);
