@@ -105,8 +105,13 @@ impl Host {
 pub(crate) struct HandedOver(Vec<PathBuf>);
 
 impl HandedOver {
-    pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        self.0.clone()
+    /// How many groups with this in their name there are for each controller.
+    pub(crate) fn groups(&self, name: &str) -> Vec<usize> {
+        let count = |folder: &PathBuf| {
+            let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|entry| entry.to_string_lossy().contains(name)).count()
+        };
+        self.0.iter().map(count).collect()
     }
 }
 
