@@ -220,7 +220,7 @@ pub(crate) fn up(
         let surplus = of_service(existing, name).into_iter().filter(|e| e.number > replicas(service));
         plan.steps.extend(surplus.map(|e| step(e, Action::Remove, Vec::new())));
     }
-    let orphans = existing.iter().filter(|e| !e.one_off && !project.services.contains_key(&e.service));
+    let orphans = existing.iter().filter(|e| !e.one_off && !is_known(project, &e.service));
     if options.remove_orphans {
         plan.steps.extend(orphans.map(|e| step(e, Action::Remove, Vec::new())));
     } else {
@@ -265,10 +265,8 @@ pub(crate) fn down(
     orphans: bool,
 ) -> Result<Plan, Failure> {
     check_services(project, selected)?;
-    let (ours, others): (Vec<Existing>, Vec<Existing>) = existing
-        .iter()
-        .cloned()
-        .partition(|e| e.one_off || orphans || project.services.contains_key(&e.service));
+    let (ours, others): (Vec<Existing>, Vec<Existing>) =
+        existing.iter().cloned().partition(|e| e.one_off || orphans || is_known(project, &e.service));
     let mut plan = backwards(project, &ours, selected, Action::Remove);
     if selected.is_empty() {
         plan.orphans = others.into_iter().map(|e| e.name).collect();
@@ -351,6 +349,11 @@ fn of_service<'a>(existing: &'a [Existing], service: &str) -> Vec<&'a Existing> 
 fn replica_names(project: &Project, service: &str) -> Vec<String> {
     let count = project.services.get(service).map_or(0, replicas);
     (1..=count).map(|number| container::name(project, service, number)).collect()
+}
+
+/// The project has the service, though it may belong to a profile that is not active.
+pub(crate) fn is_known(project: &Project, service: &str) -> bool {
+    project.services.contains_key(service) || project.disabled.contains_key(service)
 }
 
 /// Refuses a name that is no service of the project.

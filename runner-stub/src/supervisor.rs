@@ -19,6 +19,7 @@ mod carry_out;
 mod conditions;
 mod create;
 mod health;
+mod inside;
 mod join;
 mod lifecycle;
 mod limits;
@@ -43,6 +44,7 @@ use dpack_sandbox::role::take_fd;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{Making, attach_network, create, sandbox_failure};
+pub(crate) use inside::user;
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
 pub(crate) use limits::{home, is_limited};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};

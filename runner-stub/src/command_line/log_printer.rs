@@ -29,6 +29,8 @@ pub(crate) struct Look {
     pub(crate) plain: bool,
     /// Show when each line was written.
     pub(crate) timestamps: bool,
+    /// What was written to standard error is printed there.
+    pub(crate) streams_apart: bool,
     /// Only lines from then on.
     pub(crate) since: Option<Nanoseconds>,
     /// Only lines up to then.
@@ -214,6 +216,7 @@ impl Printer {
         text.push('\n');
         match line.stream {
             Stream::Stdout => output::print(&text),
+            Stream::Stderr if !self.look.streams_apart => output::print(&text),
             Stream::Stderr => {
                 let _ = io::stderr().lock().write_all(text.as_bytes());
             }

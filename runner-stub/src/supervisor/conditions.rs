@@ -13,6 +13,10 @@ use crate::failure::Failure;
 use crate::health::Status;
 use crate::plan::{Need, Plan, UpOptions};
 use crate::protocol::Phase;
+use crate::time;
+
+/// A container without a check that ends sooner than this did not come up (Docker Compose looks every half second).
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// How a container stands to what is wanted of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,11 +113,21 @@ impl Supervisor {
                 Standing::Never(why) => return Err(Failure::environment(why).into()),
                 Standing::NotYet => {}
             }
+            let settled = async {
+                match Self::state_of(unit) {
+                    Ok(State::Running { since, .. }) if condition == Condition::Started => {
+                        let age = Duration::from_nanos(time::now().saturating_sub(since));
+                        tokio::time::sleep(SETTLED.saturating_sub(age)).await;
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
             if !std::mem::replace(&mut told, true) {
                 reporter.container(name, Phase::Waiting);
             }
             tokio::select! {
                 () = changed => {}
+                () = settled => {}
                 () = overruled => {
                     let why = format!("no longer waiting for container {name}: another command came");
                     return Err(Failure::environment(why).into());
@@ -141,11 +155,12 @@ fn wellness(unit: &Unit, state: State, condition: Condition) -> Standing {
     match state {
         State::Exited { code, .. } => failed(format!("exited ({code})")),
         State::Created | State::Restarting { .. } => Standing::NotYet,
-        State::Running { .. } => match unit.health().map(|health| health.status) {
+        State::Running { since, .. } => match unit.health().map(|health| health.status) {
             Some(Status::Healthy) => Standing::Reached,
             Some(Status::Unhealthy) => failed("is unhealthy".to_owned()),
             Some(Status::Starting) => Standing::NotYet,
             None if condition == Condition::Healthy => failed("has no healthcheck configured".to_owned()),
+            None if time::now().saturating_sub(since) < SETTLED.as_nanos() as u64 => Standing::NotYet,
             None => Standing::Reached,
         },
     }

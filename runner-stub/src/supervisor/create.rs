@@ -162,6 +162,14 @@ fn image_file(layers: &[PathBuf], path: &str) -> String {
     String::new()
 }
 
+/// `host-gateway` is what stands for the device inside of the project's networks.
+fn host_address(written: &str) -> String {
+    match written {
+        "host-gateway" => dpack_network::HOST_GATEWAY.to_string(),
+        address => address.to_owned(),
+    }
+}
+
 /// Writes the files below `/etc`. In place, because a running container has them mounted.
 fn write_etc(folder: &Path, hostname: &str, service: &Service, attached: Option<&Attached>) -> Result<()> {
     let device = |path: &str| match fs::read_to_string(path) {
@@ -176,7 +184,7 @@ fn write_etc(folder: &Path, hostname: &str, service: &Service, attached: Option<
     let extra: Vec<(String, String)> = service
         .extra_hosts
         .iter()
-        .flat_map(|(name, addresses)| addresses.iter().map(|address| (name.clone(), address.clone())))
+        .flat_map(|(name, addresses)| addresses.iter().map(|address| (name.clone(), host_address(address))))
         .collect();
     let hosts = |addresses: &[IpAddr]| etc::hosts(hostname, service.domainname.as_deref(), &extra, addresses);
     let (hosts, resolv_conf) = match &service.network {

@@ -9,13 +9,13 @@ use dpack_sandbox::record;
 use dpack_sandbox::signal::{self, Signal};
 
 use super::create::start;
-use super::join;
 use super::network::attachment;
 use super::pidfd;
 use super::reporter::Reporter;
 use super::restart::{self, Again, Exited};
 use super::sources::anonymous_volumes;
 use super::state::{Supervisor, Unit};
+use super::{inside, join};
 use crate::container::{self, State, Supervision};
 use crate::failure::Failure;
 use crate::health::Health;
@@ -35,7 +35,8 @@ impl Supervisor {
             return unit.supervise(|supervision| supervision.wanted = true);
         }
         unit.supervise(|supervision| (supervision.wanted, supervision.restarting) = (true, false))?;
-        self.launch(unit).await
+        self.launch(unit).await?;
+        inside::run_hooks(unit, &unit.identity.definition.post_start).await
     }
 
     /// Starts it; `busy` is held.
@@ -148,7 +149,9 @@ impl Supervisor {
             _ => (255, Duration::ZERO),
         };
         let exited = Exited { code, ran, restarts: supervision.restarts, wanted: supervision.wanted };
+        let floor = Duration::from_millis(unit.identity.definition.restart_delay_ms.unwrap_or(0));
         restart::decide(unit.identity.definition.restart, exited)
+            .map(|again| Again { delay: again.delay.max(floor), ..again })
     }
 
     /// Starts a container after its back-off, unless somebody changes their mind before.
@@ -199,6 +202,10 @@ impl Supervisor {
         let _busy = unit.busy.lock().await;
         if !unit.running.get() {
             return Ok(());
+        }
+        // A container that cannot say goodbye is stopped all the same.
+        if let Err(error) = inside::run_hooks(unit, &unit.identity.definition.pre_stop).await {
+            note(&error);
         }
         let own = unit.identity.definition.stop_grace_period_ms.map(Duration::from_millis);
         let grace = timeout.map(|seconds| Duration::from_secs(seconds.into())).or(own).unwrap_or(GRACE);

@@ -20,8 +20,10 @@ use crate::paths::ProjectPaths;
 
 /// Every mount of a container, with what may be made made.
 pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<ResolvedMount>> {
-    let mut resolved = of_service(making, making.name, making.service, image)?;
-    borrow(making, making.service, &mut resolved, &mut BTreeSet::from([making.service_name.to_owned()]))?;
+    let mut planned = of_service(making.name, making.service, image)?;
+    borrow(making, making.service, &mut planned, &mut BTreeSet::from([making.service_name.to_owned()]))?;
+    let found = planned.into_iter().map(|planned| find(making, &planned.container, planned.mount));
+    let mut resolved = found.collect::<Result<Vec<_>>>()?;
     let files = [
         ("config", &making.service.configs, &making.model.configs),
         ("secret", &making.service.secrets, &making.model.secrets),
@@ -46,21 +48,30 @@ pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<Re
     Ok(resolved)
 }
 
-fn of_service(
-    making: &Making<'_>,
-    container: &str,
-    service: &Service,
-    image: &ImageConfig,
-) -> Result<Vec<ResolvedMount>> {
-    let planned = mounts::plan(service, image).input()?;
-    planned.into_iter().map(|mount| find(making, container, mount)).collect()
+/// A mount, and the container whose it is.
+struct Planned {
+    container: String,
+    mount: Mount,
+    /// It is there because the image says `VOLUME`.
+    implied: bool,
 }
 
-/// `volumes_from`: what others mount is mounted here too, in the same places, unless something is there already.
+fn of_service(container: &str, service: &Service, image: &ImageConfig) -> Result<Vec<Planned>> {
+    let planned = mounts::plan(service, image).input()?.into_iter().enumerate();
+    let planned = planned.map(|(number, mount)| Planned {
+        container: container.to_owned(),
+        mount,
+        // The service's own come first.
+        implied: number >= service.volumes.len(),
+    });
+    Ok(planned.collect())
+}
+
+/// `volumes_from`: what others mount is mounted here too, in the same places, unless the service mounts something there.
 fn borrow(
     making: &Making<'_>,
     service: &Service,
-    resolved: &mut Vec<ResolvedMount>,
+    planned: &mut Vec<Planned>,
     seen: &mut BTreeSet<String>,
 ) -> Result<()> {
     for from in &service.volumes_from {
@@ -76,12 +87,14 @@ fn borrow(
         let image = making.executable.image(&name, &other.image)?;
         let image = ImageConfig::parse(&image.config).with_context(|| format!("image `{}`", image.reference));
         let container = container::name(making.model, &name, 1);
-        let mut theirs = of_service(making, &container, other, &image.input()?)?;
+        let mut theirs = of_service(&container, other, &image.input()?)?;
         borrow(making, other, &mut theirs, seen)?;
-        for mut mount in theirs {
-            mount.mount.read_only |= from.read_only;
-            if !resolved.iter().any(|own| own.mount.target == mount.mount.target) {
-                resolved.push(mount);
+        for mut borrowed in theirs {
+            borrowed.mount.read_only |= from.read_only;
+            borrowed.implied = false;
+            planned.retain(|own| !own.implied || own.mount.target != borrowed.mount.target);
+            if !planned.iter().any(|own| own.mount.target == borrowed.mount.target) {
+                planned.push(borrowed);
             }
         }
     }

@@ -51,10 +51,26 @@ impl App {
         app
     }
 
+    /// An application with this Compose file, beside which these files lie.
+    pub(crate) fn with_files(content: Value, files: &BTreeMap<String, String>) -> Self {
+        let app = Self::new(json!({}));
+        for (path, text) in files {
+            let path = app.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        app.replace_all(content, files);
+        app
+    }
+
     /// Puts another version of the application in the executable's place.
     pub(crate) fn replace(&self, services: Value) {
+        self.replace_all(json!({"services": services, "volumes": {"kept": null}}), &BTreeMap::new());
+    }
+
+    fn replace_all(&self, content: Value, files: &BTreeMap<String, String>) {
         let mut bytes = fs::read(env!("CARGO_BIN_EXE_dpack-runner")).unwrap();
-        bytes.extend(payload(services));
+        bytes.extend(payload(content, files));
         let aside = self.folder.path().join("app.new");
         fs::write(&aside, bytes).unwrap();
         fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
@@ -78,6 +94,19 @@ impl App {
     /// Runs the executable.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         ended(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs it with these variables. Another thread that starts a program holds the freshly written executable open for a
+    /// moment, so that it may be busy.
+    pub(crate) fn run_with(&self, arguments: &[&str], variables: &BTreeMap<String, String>) -> Ended {
+        loop {
+            match self.command(arguments).envs(variables).output() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                output => return ended(output.unwrap()),
+            }
+        }
     }
 
     /// Runs it, and it has to succeed.
@@ -134,7 +163,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        let _ = self.run(&["down", "-v", "-t", "0"]);
+        let _ = self.run_with(&["--profile", "*", "down", "-v", "-t", "0"], &BTreeMap::new());
     }
 }
 
@@ -155,14 +184,15 @@ pub(crate) fn ended(output: Output) -> Ended {
     }
 }
 
-fn payload(mut services: Value) -> Vec<u8> {
-    let names: Vec<String> = services.as_object().unwrap().keys().cloned().collect();
-    for service in services.as_object_mut().unwrap().values_mut() {
-        service["image"] = json!("busybox");
-        service["stop_grace_period"] = json!("2s");
+fn payload(mut content: Value, texts: &BTreeMap<String, String>) -> Vec<u8> {
+    let services = content["services"].as_object_mut().unwrap();
+    let names: Vec<String> = services.keys().cloned().collect();
+    for service in services.values_mut().filter_map(Value::as_object_mut) {
+        service.insert("image".to_owned(), json!("busybox"));
+        service.entry("stop_grace_period").or_insert(json!("2s"));
     }
-    let compose = json!({"version": 1, "folder": "test", "environment": [],
-        "layers": [{"file": "compose.yml", "content": {"services": services, "volumes": {"kept": null}}}]});
+    let compose = json!({"version": 1, "folder": "test", "environment": [], "texts": texts,
+        "layers": [{"file": "compose.yml", "content": content}]});
     let tar = busybox();
     let level = Level::new(1).unwrap();
     let recipe = split(tar.as_slice()).unwrap();
@@ -214,7 +244,8 @@ fn busybox() -> Vec<u8> {
     append(Regular, "bin/busybox", &program, "");
     for name in [
         "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "touch", "wget", "nc", "httpd", "trap",
-        "hostname", "kill",
+        "hostname", "kill", "pwd", "test", "stat", "grep", "cut", "tr", "mkdir", "rm", "head", "env",
+        "mount", "sort", "wc",
     ] {
         append(Symlink, &format!("bin/{name}"), b"", "busybox");
     }

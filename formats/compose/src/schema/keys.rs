@@ -63,7 +63,7 @@ const ULIMITS: Shape = NOTHING.fields(Fields::Any(
 
 /// A whole file.
 pub(crate) const FILE: Shape = NOTHING.fields(Fields::Keys(&[
-    not_yet("configs", &Shape::scalars(NULL).fields(Fields::Names(&CONFIG))),
+    yes("configs", &Shape::scalars(NULL).fields(Fields::Names(&CONFIG))),
     yes("include", &NOTHING.list(&INCLUDE)),
     refused(
         "models",
@@ -72,7 +72,7 @@ pub(crate) const FILE: Shape = NOTHING.fields(Fields::Keys(&[
     ),
     yes("name", &STRING),
     yes("networks", &Shape::scalars(NULL).fields(Fields::Names(&NETWORK))),
-    not_yet("secrets", &Shape::scalars(NULL).fields(Fields::Names(&SECRET))),
+    yes("secrets", &Shape::scalars(NULL).fields(Fields::Names(&SECRET))),
     yes("services", &Shape::scalars(NULL).fields(Fields::Names(&SERVICE))),
     limit("version", &STRING, "obsolete, ignored with a warning"),
     yes("volumes", &Shape::scalars(NULL).fields(Fields::Names(&VOLUME))),
@@ -88,8 +88,8 @@ const WINDOWS: &str = "means something on Windows only";
 const NO_GPU: &str = "needs a vendor's container runtime on the device, there is none";
 
 const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
-    not_yet("annotations", &PAIRS),
-    not_yet("attach", &FLAG),
+    yes("annotations", &PAIRS),
+    yes("attach", &FLAG),
     not_yet("blkio_config", &NOTHING.fields(Fields::Keys(BLOCK_IO))),
     not_yet("build", &STRING.fields(Fields::Keys(BUILD)).convert(canonical::build)),
     not_yet("cap_add", &STRINGS),
@@ -97,7 +97,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     not_yet("cgroup", &STRING),
     not_yet("cgroup_parent", &STRING),
     yes("command", &COMMAND),
-    not_yet("configs", &NOTHING.list(&FILE_MOUNT)),
+    yes("configs", &NOTHING.list(&FILE_MOUNT)),
     yes("container_name", &STRING),
     refused("cpu_count", &INTEGER, WINDOWS),
     refused("cpu_percent", &DECIMAL, WINDOWS),
@@ -121,28 +121,28 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
         "depends_on",
         &NOTHING.list(&STRING).fields(Fields::Names(&DEPENDENCY)).convert(canonical::depends_on),
     ),
-    not_yet("deploy", &Shape::scalars(NULL).fields(Fields::Keys(DEPLOY))),
+    yes("deploy", &Shape::scalars(NULL).fields(Fields::Keys(DEPLOY))),
     limit("develop", &ANYTHING, "for `docker compose watch`, ignored"),
     refused("device_cgroup_rules", &STRINGS, "device rules need root, the runner has none"),
     not_yet("devices", &NOTHING.list(&DEVICE)),
     not_yet("dns", &STRING_OR_LIST),
     not_yet("dns_opt", &STRINGS),
     not_yet("dns_search", &STRING_OR_LIST),
-    not_yet("domainname", &STRING),
+    yes("domainname", &STRING),
     yes("entrypoint", &COMMAND),
     yes("env_file", &STRING.list(&ENV_FILE).convert(canonical::listed)),
     yes("environment", &VARIABLES),
     yes("expose", &LABELS),
     yes("extends", &STRING.fields(Fields::Keys(&[yes("file", &STRING), yes("service", &STRING)]))),
     refused("external_links", &STRINGS, "links to containers of other projects do not exist here"),
-    not_yet("extra_hosts", &EXTRA_HOSTS),
+    yes("extra_hosts", &EXTRA_HOSTS),
     refused("gpus", &STRING.list(&GPU).convert(canonical::gpus), NO_GPU),
-    not_yet("group_add", &LABELS),
-    not_yet("healthcheck", &NOTHING.fields(Fields::Keys(HEALTHCHECK))),
+    yes("group_add", &LABELS),
+    yes("healthcheck", &NOTHING.fields(Fields::Keys(HEALTHCHECK))),
     yes("hostname", &STRING),
     yes("image", &STRING),
     yes("init", &FLAG),
-    not_yet("ipc", &STRING),
+    yes("ipc", &STRING),
     refused("isolation", &STRING, WINDOWS),
     yes("label_file", &STRING_OR_LIST),
     yes("labels", &PAIRS),
@@ -164,7 +164,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
         &NOTHING.list(&STRING).fields(Fields::Any(&ANYTHING)),
         "language models need Docker's model runner, there is none on a device",
     ),
-    limit("network_mode", &STRING, "`host` and `none`; no `service:` and `container:`, no `bridge`"),
+    limit("network_mode", &STRING, "no `bridge`; `container:` of the project only"),
     yes(
         "networks",
         &Shape::scalars(NULL)
@@ -173,14 +173,18 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
             .convert(canonical::names_to_map),
     ),
     refused("oom_kill_disable", &FLAG, "control groups of version 2 have no such switch"),
-    not_yet("oom_score_adj", &INTEGER),
-    not_yet("pid", &Shape::scalars(TEXT | NULL)),
+    yes("oom_score_adj", &INTEGER),
+    limit(
+        "pid",
+        &Shape::scalars(TEXT | NULL),
+        "`service:` and `container:` of the project; `host` would reach every process of the user",
+    ),
     not_yet("pids_limit", &INTEGER),
     build("platform", &STRING, "platforms are chosen with `dpack build --platform`; another one is an error"),
     yes("ports", &NOTHING.list(&PORT).convert(ports::long)),
-    not_yet("post_start", &NOTHING.list(&HOOK)),
+    yes("post_start", &NOTHING.list(&HOOK)),
     not_yet("pre_start", &NOTHING.list(&HOOK)),
-    not_yet("pre_stop", &NOTHING.list(&HOOK)),
+    yes("pre_stop", &NOTHING.list(&HOOK)),
     not_yet("privileged", &FLAG),
     yes("profiles", &STRINGS),
     refused("provider", &ANYTHING, "providers are programs of the machine, the device has none"),
@@ -189,24 +193,24 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     yes("read_only", &FLAG),
     yes("restart", &STRING),
     refused("runtime", &STRING, "the executable is the runtime, it runs containers itself"),
-    not_yet("scale", &INTEGER),
-    not_yet("secrets", &NOTHING.list(&FILE_MOUNT)),
+    yes("scale", &INTEGER),
+    yes("secrets", &NOTHING.list(&FILE_MOUNT)),
     not_yet("security_opt", &STRINGS),
-    not_yet("shm_size", &SIZE),
-    not_yet("stdin_open", &FLAG),
+    yes("shm_size", &SIZE),
+    yes("stdin_open", &FLAG),
     yes("stop_grace_period", &DURATION),
     yes("stop_signal", &STRING),
     not_yet("storage_opt", &OPTIONS),
     not_yet("sysctls", &PAIRS),
     yes("tmpfs", &STRING_OR_LIST),
-    not_yet("tty", &FLAG),
+    yes("tty", &FLAG),
     not_yet("ulimits", &ULIMITS),
     refused("use_api_socket", &FLAG, "there is no Docker Engine whose socket could be used"),
     yes("user", &STRING),
     not_yet("userns_mode", &STRING),
-    not_yet("uts", &STRING),
+    limit("uts", &STRING, "`host` only, as in Docker Compose"),
     yes("volumes", &NOTHING.list(&MOUNT).convert(mounts::long)),
-    not_yet("volumes_from", &STRINGS),
+    yes("volumes_from", &STRINGS),
     yes("working_dir", &STRING),
 ]));
 
@@ -277,7 +281,11 @@ const DEPLOY: &[Key] = &[
         ])),
     ),
     limit("rollback_config", &NOTHING.fields(Fields::Keys(UPDATE)), "for Swarm, ignored"),
-    yes("update_config", &NOTHING.fields(Fields::Keys(UPDATE))),
+    limit(
+        "update_config",
+        &NOTHING.fields(Fields::Keys(UPDATE)),
+        "containers are replaced all at once, as by Docker Compose",
+    ),
 ];
 
 const UPDATE: &[Key] = &[
@@ -347,13 +355,13 @@ const HOOK: Shape = NOTHING.fields(Fields::Keys(&[
     yes("environment", &VARIABLES),
     yes("image", &STRING),
     yes("per_replica", &FLAG),
-    yes("privileged", &FLAG),
+    refused("privileged", &FLAG, "a hook has no more privileges than its container"),
     yes("user", &STRING),
     yes("working_dir", &STRING),
 ]));
 
 const DEPENDENCY: Shape = NOTHING.fields(Fields::Keys(&[
-    limit("condition", &STRING, "`service_started` only"),
+    yes("condition", &STRING),
     yes("required", &Shape::scalars(BOOL)),
     yes("restart", &FLAG),
 ]));
@@ -401,13 +409,13 @@ const MOUNT: Shape = STRING.fields(Fields::Keys(&[
 
 const BIND: &[Key] = &[
     yes("create_host_path", &FLAG),
-    not_yet("propagation", &STRING),
-    not_yet("recursive", &STRING),
+    limit("propagation", &STRING, "nothing that a container mounts reaches the device"),
+    yes("recursive", &STRING),
     limit("selinux", &STRING, "nothing is relabelled"),
 ];
 
 const MOUNTED_VOLUME: &[Key] =
-    &[not_yet("labels", &PAIRS), yes("nocopy", &FLAG), not_yet("subpath", &STRING)];
+    &[limit("labels", &PAIRS, "shown nowhere"), yes("nocopy", &FLAG), yes("subpath", &STRING)];
 
 const EXTERNAL_SHAPE: Shape =
     Shape::scalars(TEXT | BOOL).fields(Fields::Keys(&[yes("name", &STRING)])).convert(canonical::external);

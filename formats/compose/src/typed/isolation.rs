@@ -59,6 +59,10 @@ pub(super) fn read(service: &mut Service, node: &Node, path: &Path<'_>, report: 
     service.devices = devices(node, path, report);
     service.pid = namespace(node, "pid", path, report);
     service.uts = namespace(node, "uts", path, report);
+    if service.pid == Some(Namespace::Host) {
+        let at = node.get("pid").map_or(node.at, |value| value.at);
+        report.refuse(at, &path.key("pid"), "the container could reach every process of its user");
+    }
     service.userns_mode = namespace(node, "userns_mode", path, report);
     service.ipc = ipc(node, path, report);
     service.cgroup = match values::text(node, "cgroup") {

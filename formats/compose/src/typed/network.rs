@@ -32,8 +32,6 @@ pub(super) fn mode(node: &Node, path: &Path<'_>, report: &mut Report) -> Network
             _ => {
                 let shared = |prefix: &str| text.strip_prefix(prefix).filter(|name| !name.is_empty());
                 if let Some(name) = shared("service:").or_else(|| shared("container:")) {
-                    // Flipped by who makes it run.
-                    report.refuse(mode.at, &path, format!("`{text}` is not supported yet"));
                     return match text.starts_with("service:") {
                         true => NetworkMode::Service(name.to_owned()),
                         false => NetworkMode::Container(name.to_owned()),
@@ -202,10 +200,6 @@ pub(super) fn depends_on(node: &Node, path: &Path<'_>, report: &mut Report) -> B
                 Condition::Started
             }
         };
-        // Flipped by who makes them run.
-        if condition != Condition::Started {
-            report.refuse(at, &path.key("condition"), "not supported yet");
-        }
         let required = entry.node.get("required").is_none_or(|_| values::flag(&entry.node, "required"));
         dependencies.insert(
             name.clone(),

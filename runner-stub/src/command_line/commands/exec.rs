@@ -4,8 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use dpack_bundle::users::{self, UserDatabase};
-use dpack_sandbox::exec::{self, ExecOptions, User};
+use dpack_sandbox::exec::{self, ExecOptions};
 
 use super::super::SUCCESS;
 use super::super::args::Exec;
@@ -13,10 +12,7 @@ use super::super::settings::Settings;
 use crate::container::{Container, State};
 use crate::failure::{Context as _, Failure};
 use crate::plan;
-use crate::supervisor::sandbox_failure;
-
-/// Largest `/etc/passwd` that is read from a container.
-const LARGEST_DATABASE: u64 = 4 << 20;
+use crate::supervisor::{self, sandbox_failure};
 
 /// `exec`
 pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
@@ -29,15 +25,9 @@ pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
     let mut env = variables(&arguments.env);
     let user = match &arguments.user {
         Some(user) => {
-            let read = |path| -> Result<String> {
-                let bytes = exec::read_file(&folder, path, LARGEST_DATABASE).map_err(sandbox_failure)?;
-                Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
-            };
-            let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-            let resolved = users::resolve(user, UserDatabase { passwd: &passwd, group: &group })
-                .map_err(|error| Failure::usage(error.to_string()))?;
-            env.insert(0, format!("HOME={}", resolved.home));
-            Some(User { uid: resolved.uid, gid: resolved.gid, additional_gids: resolved.groups })
+            let (user, home) = supervisor::user(&folder, user)?;
+            env.insert(0, format!("HOME={home}"));
+            Some(user)
         }
         None => None,
     };

@@ -30,6 +30,8 @@ pub(crate) fn run(settings: &Settings, logs: &Logs) -> Result<u8> {
         colour: Terminal::detect().colour && !logs.no_color,
         plain: logs.no_log_prefix,
         timestamps: logs.timestamps,
+        // All of it is what was asked for, as with Docker Compose.
+        streams_apart: false,
         since,
         until,
     };

@@ -109,6 +109,7 @@ fn foreground(settings: &Settings, up: &Up, terminal: Terminal, request: &Reques
         colour: terminal.colour && !up.no_color,
         plain: up.no_log_prefix,
         timestamps: up.timestamps,
+        streams_apart: true,
         since: None,
         until: None,
     };

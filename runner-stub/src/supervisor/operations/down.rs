@@ -67,7 +67,7 @@ impl Supervisor {
     pub(crate) async fn remove_orphans(self: &Rc<Self>, reporter: &Reporter) -> Result<Done> {
         let project = self.known()?;
         let existing = self.existing();
-        let orphans = existing.into_iter().filter(|e| !project.services.contains_key(&e.service));
+        let orphans = existing.into_iter().filter(|e| !plan::is_known(&project, &e.service));
         let plan = plan::down(&Project::default(), &orphans.collect::<Vec<_>>(), &[], true)?;
         self.remove_steps(&plan, None, false, reporter).await?;
         Ok(self.done(&plan))
