@@ -37,9 +37,14 @@ pub fn hostname(hostname: &str) -> String {
     format!("{hostname}\n")
 }
 
-/// `/etc/resolv.conf` of a container with its own network: our name server, and what the device's file says of search
-/// domains and options. `ndots:0` makes names without a dot go to the name server as they are, as with Docker.
-pub fn resolv_conf(device: &str, name_servers: &[IpAddr]) -> String {
+/// `/etc/resolv.conf` of a container with its own network: our name server, and what `dns_search` and `dns_opt` say of search
+/// domains and options, else the device's file. `ndots:0` makes names without a dot go to the name server as they are, as with Docker.
+pub fn resolv_conf(
+    device: &str,
+    name_servers: &[IpAddr],
+    own_search: &[String],
+    own_options: &[String],
+) -> String {
     let mut text = String::new();
     for address in name_servers {
         let _ = writeln!(text, "nameserver {address}");
@@ -56,6 +61,12 @@ pub fn resolv_conf(device: &str, name_servers: &[IpAddr]) -> String {
     }
     // The device's name server may do DNSSEC; ours only passes on.
     options.retain(|&option| option != "trust-ad");
+    if !own_search.is_empty() {
+        search = own_search.iter().map(String::as_str).filter(|&domain| domain != ".").collect();
+    }
+    if !own_options.is_empty() {
+        options = own_options.iter().map(String::as_str).collect();
+    }
     if !options.iter().any(|option| option.starts_with("ndots:")) {
         options.push("ndots:0");
     }
@@ -93,7 +104,16 @@ mod tests {
             ),
             ("domain x\nsearch .\noptions ndots:2", "nameserver 10.0.0.1\noptions ndots:2\n"),
         ] {
-            assert_eq!(resolv_conf(device, &server), expected);
+            assert_eq!(resolv_conf(device, &server, &[], &[]), expected);
         }
+        let own = |text: &str| vec![text.to_owned()];
+        let device = "search a.example\noptions edns0\n";
+        let text = resolv_conf(device, &server, &own("b.example"), &own("timeout:1"));
+        assert_eq!(text, "nameserver 10.0.0.1\nsearch b.example\noptions timeout:1 ndots:0\n");
+        assert_eq!(
+            resolv_conf(device, &server, &own("."), &[]),
+            "nameserver 10.0.0.1\noptions edns0 ndots:0\n",
+            "a dot means no search"
+        );
     }
 }

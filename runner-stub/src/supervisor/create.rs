@@ -195,9 +195,10 @@ fn write_etc(folder: &Path, hostname: &str, service: &Service, attached: Option<
         NetworkMode::None => (hosts(&[]), device("/etc/resolv.conf")?),
         // Copied from the container whose network it is, when this one is started.
         NetworkMode::Service(_) | NetworkMode::Container(_) => (hosts(&[]), String::new()),
-        NetworkMode::Networks(_) => {
-            (hosts(&addresses), etc::resolv_conf(&device("/etc/resolv.conf")?, &servers))
-        }
+        NetworkMode::Networks(_) => (
+            hosts(&addresses),
+            etc::resolv_conf(&device("/etc/resolv.conf")?, &servers, &service.dns_search, &service.dns_opt),
+        ),
     };
     for (name, text) in
         [("hosts", hosts), ("hostname", etc::hostname(hostname)), ("resolv.conf", resolv_conf)]
