@@ -21,6 +21,7 @@ use settings::Settings;
 
 use crate::failure::Failure;
 
+pub(crate) use commands::cp::{ROLE as COPY_ROLE, main as copy_main};
 pub(crate) use commands::doctor::{ROLE as DOCTOR_ROLE, main as doctor_main};
 pub(crate) use commands::run::{ROLE as RUN_ROLE, main as run_main};
 
@@ -54,6 +55,8 @@ fn dispatch(arguments: Arguments) -> Result<u8> {
         Command::Down(ref down) => commands::lifecycle::down(&settings()?, down),
         Command::Create(ref create) => commands::up::create(&settings()?, create),
         Command::Rm(ref rm) => commands::lifecycle::rm(&settings()?, rm),
+        Command::Attach(ref attach) => commands::attach::run(&settings()?, attach),
+        Command::Cp(ref cp) => commands::cp::run(&settings()?, cp),
         Command::Events(ref events) => commands::events::run(&settings()?, events),
         Command::Wait(ref wait) => commands::wait::run(&settings()?, wait),
         Command::Port(ref port) => commands::port::run(&settings()?, port),

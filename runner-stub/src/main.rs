@@ -5,6 +5,7 @@
 //! | `dpack-supervisor` | owns a running project ([`supervisor`]) |
 //! | `dpack-network` | bridges, names, published ports (`dpack_network`) |
 //! | `dpack-run` | makes a one-off container and waits for it ([`command_line`]) |
+//! | `dpack-copy` | copies between a container and the device ([`command_line`]) |
 //! | `dpack-doctor` | tries overlayfs in a user namespace ([`command_line`]) |
 //! | `dpack-shim`, `dpack-exec` | parent of one container's PID 1; joins a container (`dpack_sandbox`) |
 //! | `dpack-oci` | goes into the user namespace of a bundle (`dpack_sandbox`) |
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         supervisor::ROLE => supervisor::main(),
         supervisor::NETWORK_ROLE => supervisor::network_main(),
         command_line::DOCTOR_ROLE => command_line::doctor_main(),
+        command_line::COPY_ROLE => return command_line::copy_main(),
         command_line::RUN_ROLE => return command_line::run_main(),
         _ => return command_line::main(),
     };

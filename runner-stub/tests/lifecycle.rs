@@ -403,3 +403,85 @@ fn run_takes_volumes_and_ports() {
     assert_eq!(app.ps()[name.trim()]["Publishers"][0]["PublishedPort"], port);
     app.ok(&["down", "-t", "0"]);
 }
+
+#[test]
+fn cp_goes_both_ways_and_no_link_of_the_container_leads_outside() {
+    let app = App::new(json!({"web": waits("w")}));
+    app.ok(&["up", "-d"]);
+    let out = app.path("out");
+    std::fs::create_dir(&out).unwrap();
+    let out = out.to_str().unwrap();
+    let read = |path: &str| std::fs::read_to_string(format!("{out}/{path}")).unwrap();
+    app.ok(&["cp", "web:/etc/passwd", out]);
+    assert!(read("passwd").starts_with("root:x:0:0"));
+    std::fs::write(format!("{out}/in"), "from outside").unwrap();
+    app.ok(&["cp", &format!("{out}/in"), "web:/tmp/renamed"]);
+    assert_eq!(
+        app.ok(&["exec", "-T", "web", "sh", "-c", "cat /tmp/renamed; stat -c ' %u' /tmp/renamed"]),
+        "from outside 0\n"
+    );
+    app.ok(&["exec", "-T", "web", "sh", "-c", "mkdir -p /tmp/tree/sub; echo x > /tmp/tree/sub/f; kill -0 1"]);
+    app.ok(&["cp", "web:/tmp/tree", out]);
+    app.ok(&["cp", "web:/tmp/tree/.", &format!("{out}/flat")]);
+    assert_eq!((read("tree/sub/f").as_str(), read("flat/sub/f").as_str()), ("x\n", "x\n"));
+
+    // CVE-2018-15664 and its kind: links of the container are the container's.
+    let secret = app.path("secret");
+    std::fs::write(&secret, "the device's").unwrap();
+    let host = app.path("");
+    let (secret, host) = (secret.display(), host.display());
+    let script = format!(
+        "cd /tmp; busybox ln -s {secret} leak; busybox ln -s ../../../../../../.. up; mkdir trap; busybox ln -s {host} trap/in"
+    );
+    app.ok(&["exec", "-T", "web", "sh", "-c", &script]);
+    let leak = app.run(&["cp", "-L", "web:/tmp/leak", &format!("{out}/leaked")]);
+    assert!(leak.code != Some(0) && !std::path::Path::new(&format!("{out}/leaked")).exists(), "{leak:?}");
+    app.ok(&["cp", "web:/tmp/up/etc/passwd", &format!("{out}/by-link")]);
+    assert_eq!(read("by-link"), read("passwd"), "the container's, not the device's");
+    let inwards = app.run(&["cp", &format!("{out}/in"), "web:/tmp/trap/in/planted"]);
+    assert!(inwards.code != Some(0) && !app.path("planted").exists(), "{inwards:?}");
+    // A link that was copied out is not followed when a folder of its name comes next.
+    app.ok(&["cp", "web:/tmp/trap", out]);
+    app.ok(&[
+        "exec",
+        "-T",
+        "web",
+        "sh",
+        "-c",
+        "rm /tmp/trap/in; mkdir /tmp/trap/in; echo evil > /tmp/trap/in/secret",
+    ]);
+    app.ok(&["cp", "web:/tmp/trap", out]);
+    assert_eq!(std::fs::read_to_string(app.path("secret")).unwrap(), "the device's");
+    assert_eq!(read("trap/in/secret"), "evil\n");
+
+    app.ok(&["stop"]);
+    app.ok(&["cp", "web:/tmp/tree/sub/f", &format!("{out}/of-stopped")]);
+    app.ok(&["cp", &format!("{out}/in"), "web:/data/of-stopped"]);
+    assert_eq!(read("of-stopped"), "x\n");
+    app.ok(&["start"]);
+    assert_eq!(app.ok(&["exec", "-T", "web", "cat", "/data/of-stopped"]), "from outside", "volumes too");
+    let missing = app.run(&["cp", "web:/none", out]);
+    assert_eq!(
+        (missing.code, missing.err.contains("failed to find `/none`")),
+        (Some(3), true),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn attach_passes_on_what_is_typed_and_the_exit_status() {
+    use std::io::Write as _;
+    let script = "while read line; do echo got $$line; test $$line = end && exit 6; done";
+    let app = App::new(
+        json!({"web": {"command": ["sh", "-c", script], "stdin_open": true, "network_mode": "none"}}),
+    );
+    app.ok(&["up", "-d"]);
+    let mut attach = app.command(&["attach", "web"]);
+    attach.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut attached = attach.spawn().unwrap();
+    // What is written before it looks would not be shown.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    attached.stdin.take().unwrap().write_all(b"one\nend\n").unwrap();
+    let ended = ended(attached.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.out.as_str()), (Some(6), "got one\ngot end\n"), "{}", ended.err);
+}

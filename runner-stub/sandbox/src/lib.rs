@@ -17,6 +17,7 @@
 pub mod cgroup;
 mod channel;
 mod container;
+pub mod copy;
 mod error;
 pub mod exec;
 pub mod foreground;

@@ -76,6 +76,10 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run a command in a new container of a service
     Run(Run),
+    /// Show what a container writes from now on, and pass on what is typed
+    Attach(Attach),
+    /// Copy files between a container and the device
+    Cp(Cp),
     /// List the images of the application
     Images(Images),
     /// Print the project with every variable filled in
@@ -315,6 +319,43 @@ pub(crate) struct PrivatePort {
     pub(crate) service: String,
     /// Port inside the container
     pub(crate) private_port: u16,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// Pass no input on
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Which container of the service
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) index: u32,
+    /// Pass signals on; with `false`, Ctrl-C ends this command and not the container
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) sig_proxy: bool,
+    /// Service
+    pub(crate) service: String,
+}
+
+/// `cp`
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    /// Keep owners
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a link leads to
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// Containers of `run` too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Which container of the service
+    #[arg(long, value_name = "N")]
+    pub(crate) index: Option<u32>,
+    /// `SERVICE:PATH`, or a path of the device
+    pub(crate) source: String,
+    /// The other of the two
+    pub(crate) target: String,
 }
 
 /// `completion`

@@ -1,7 +1,9 @@
 //! One module for each verb, or for a family of verbs that differ in one word.
 
+pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod cp;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;

@@ -54,6 +54,21 @@ pub(crate) fn enter(
     pivot::pivot(root)
 }
 
+/// The root file system of a container that does not run, with its volumes and files, for whoever wants to copy something.
+/// Mounted in this process's own mount namespace, with which it goes.
+pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
+    let mapped = Mapped::current();
+    pivot::separate(false)?;
+    let root = overlay::mount(bundle)?;
+    for mount in &bundle.spec.mounts {
+        let plan = options::plan(mount, mapped)?;
+        if matches!(plan.what, options::What::Bind { .. }) {
+            mounts::mount(&root, &plan, false)?;
+        }
+    }
+    Ok(root)
+}
+
 /// After the pivot: the container's `/dev/console` is its pseudo-terminal.
 pub(crate) fn bind_console(terminal: &OwnedFd) -> io::Result<()> {
     let root = open_outside(std::path::Path::new("/"), OFlags::PATH)?;

@@ -16,7 +16,7 @@ use crate::supervisor::{self, sandbox_failure};
 
 /// `exec`
 pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
-    let container = find(settings, &arguments.service, arguments.index)?;
+    let container = running(settings, &arguments.service, arguments.index)?;
     let folder = settings.project.container(&container.identity.name);
     if arguments.detach {
         return detach(settings, arguments);
@@ -65,7 +65,8 @@ pub(crate) fn replica(settings: &Settings, service: &str, index: u32) -> Result<
     Ok(container)
 }
 
-fn find(settings: &Settings, service: &str, index: u32) -> Result<Container> {
+/// The same, and it has to run.
+pub(crate) fn running(settings: &Settings, service: &str, index: u32) -> Result<Container> {
     let container = replica(settings, service, index)?;
     match container.state {
         State::Running { .. } => Ok(container),
