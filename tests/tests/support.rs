@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use dpack_targets::TARGETS;
 use dpack_tests::images::{self, Format, Image, Index, Layer};
-use dpack_tests::{DataDisk, Device, Need, Output, Registry, Vm, needs, probe};
+use dpack_tests::{DataDisk, Device, Need, Output, Registry, Vm, needs, probe, wait_until};
 use serde_json::Value;
 
 fn skopeo(arguments: &[&str]) -> Result<Output> {
@@ -106,7 +106,10 @@ fn device_is_an_ordinary_user_with_nothing() -> Result<()> {
     assert_eq!(report["environment"]["HOME"], device.home().to_str().unwrap());
 
     let mut child = device.spawn(&[&installed, "wait"])?;
-    assert_eq!(device.processes(), [child.id()]);
+    // until setpriv has become the user, the process is root's and none of the device's
+    wait_until("the process is the device's", Duration::from_secs(20), || {
+        device.processes() == [child.id()]
+    })?;
     drop(device);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait()?), Some(9));
     Ok(())

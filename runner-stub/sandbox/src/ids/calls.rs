@@ -39,6 +39,10 @@ pub(super) enum Call {
     Statx,
     /// Listened to only: afterwards paths mean something else.
     ChangeRoot,
+    /// `prctl(PR_SET_KEEPCAPS, keep)`, listened to only: afterwards a user who is not root may still change IDs.
+    KeepCapabilities,
+    /// Listened to only: what was kept ends.
+    Execute,
 }
 
 /// How wide IDs are in a call.
@@ -72,7 +76,7 @@ const fn row(
 
 /// arch/x86/entry/syscalls/syscall_{64,32}.tbl, arch/arm/tools/syscall.tbl, include/uapi/asm-generic/unistd.h. Those in
 /// which i386 and ARM differ are in [`OF_I386`] and [`OF_ARM`].
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 27] = [
     row(Call::GetUid, Some(102), Some(174), Some(199), Some(24)),
     row(Call::GetEffectiveUid, Some(107), Some(175), Some(201), Some(49)),
     row(Call::GetGid, Some(104), Some(176), Some(200), Some(47)),
@@ -98,6 +102,8 @@ const ROWS: [Row; 25] = [
     row(Call::StatAt, Some(262), Some(79), None, None),
     row(Call::Statx, Some(332), Some(291), None, None),
     row(Call::ChangeRoot, Some(161), Some(51), Some(61), None),
+    row(Call::KeepCapabilities, Some(157), Some(167), Some(172), None),
+    row(Call::Execute, Some(59), Some(221), Some(11), None),
 ];
 const OF_I386: [(Call, u32); 3] = [(Call::ChownAt, 298), (Call::StatAt, 300), (Call::Statx, 383)];
 const OF_ARM: [(Call, u32); 3] = [(Call::ChownAt, 325), (Call::StatAt, 327), (Call::Statx, 397)];
@@ -197,6 +203,8 @@ mod tests {
             (SYS_fchownat, Call::ChownAt),
             (SYS_statx, Call::Statx),
             (SYS_chroot, Call::ChangeRoot),
+            (SYS_prctl, Call::KeepCapabilities),
+            (SYS_execve, Call::Execute),
         ];
         for (number, call) in calls {
             let number = u32::try_from(number).unwrap();

@@ -13,13 +13,23 @@ const SUCCESS: Action = Action::Errno(0);
 
 /// Every call that an ID goes through waits for the keeper's answer.
 ///
-/// Two are excepted. A process' timer slack is where its identity is kept, so setting one (prctl(2)) has no effect. And
+/// Two are excepted. A process' timer slack is where its identity is kept, so setting one has no effect; of the rest of
+/// prctl(2) only the keeping of capabilities is told. And
 /// `stat` of a descriptor (`AT_EMPTY_PATH`) is not asked about, like `fstat`: it is on the way of each file that a server
 /// sends, and nobody has been seen to look there for an owner.
 pub(super) fn asking() -> Vec<Instruction> {
     program(|body, architecture| {
         for (number, call, _) in calls::of(architecture) {
             body.when_equal(number, |body| {
+                if call == Call::KeepCapabilities {
+                    body.load_argument(0);
+                    body.when_equal(nix::libc::PR_SET_TIMERSLACK.cast_unsigned(), |body| body.act(SUCCESS));
+                    body.when_equal(nix::libc::PR_SET_KEEPCAPS.cast_unsigned(), |body| {
+                        body.act(Action::Notify)
+                    });
+                    body.act(Action::Allow);
+                    return;
+                }
                 let flags = match call {
                     Call::StatAt => Some(3),
                     Call::Statx => Some(2),
@@ -34,11 +44,6 @@ pub(super) fn asking() -> Vec<Instruction> {
                 body.act(Action::Notify);
             });
         }
-        body.when_equal(prctl(architecture), |body| {
-            body.load_argument(0);
-            body.when_equal(nix::libc::PR_SET_TIMERSLACK.cast_unsigned(), |body| body.act(SUCCESS));
-            body.act(Action::Allow);
-        });
     })
 }
 
@@ -68,14 +73,6 @@ fn program(rules: impl Fn(&mut Assembler, Architecture)) -> Vec<Instruction> {
     }
     assembler.act(NO_SUCH_CALL);
     assembler.finish()
-}
-
-fn prctl(architecture: Architecture) -> u32 {
-    match architecture {
-        Architecture::X86_64 => 157,
-        Architecture::Aarch64 => 167,
-        Architecture::I386 | Architecture::Arm => 172,
-    }
 }
 
 #[cfg(test)]
@@ -124,6 +121,7 @@ mod tests {
         assert_eq!(run(statx, [0, 0, 0x1100, 0, 0, 0]), ALLOWED);
         let prctl = u32::try_from(nix::libc::SYS_prctl).unwrap();
         assert_eq!(run(prctl, [29, 5, 0, 0, 0, 0]), SUCCEEDED);
+        assert_eq!(run(prctl, [8, 1, 0, 0, 0, 0]), ASKED);
         assert_eq!(run(prctl, [30, 0, 0, 0, 0, 0]), ALLOWED);
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Identity {
     pub(super) group: Ids,
     /// Supplementary.
     pub(super) groups: Vec<u32>,
+    /// It asked to keep its capabilities when it becomes another user (prctl(2), `PR_SET_KEEPCAPS`), until it executes
+    /// something else. setpriv(1) does, and changes its group after its user.
+    pub(super) keeps_capabilities: bool,
 }
 
 impl Ids {

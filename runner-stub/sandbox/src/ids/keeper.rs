@@ -138,6 +138,8 @@ impl Keeper {
                 self.roots_differ = true;
                 Ok(Answer::Proceed)
             }
+            Call::KeepCapabilities => self.keep_capabilities(&ask, identity, ask.arguments[1] == 1),
+            Call::Execute => self.keep_capabilities(&ask, identity, false),
             Call::Stat | Call::LinkStat | Call::StatAt | Call::Statx => self.show(&ask, &identity),
             Call::Chown | Call::LinkChown | Call::DescriptorChown | Call::ChownAt => {
                 self.chown(&ask, &identity)
@@ -153,6 +155,19 @@ impl Keeper {
                 }
             },
         }
+    }
+
+    /// The kernel does what was asked; here it is only noted.
+    fn keep_capabilities(
+        &mut self,
+        ask: &Question<'_>,
+        identity: Identity,
+        keep: bool,
+    ) -> Result<Answer, Errno> {
+        if identity.keeps_capabilities != keep {
+            self.table.assume(&ask.caller, Identity { keeps_capabilities: keep, ..identity })?;
+        }
+        Ok(Answer::Proceed)
     }
 
     /// `stat` and its kin. What the kernel would say anyway, the kernel says.
@@ -336,7 +351,10 @@ impl Question<'_> {
 
     /// The calls that change who somebody is: the new identity, and what the call returns.
     fn change(&self, identity: &Identity) -> Result<(Identity, u32), Errno> {
-        let privileged = |capability| identity.user.effective == 0 && self.caller.has_capability(capability);
+        let privileged = |capability| {
+            (identity.user.effective == 0 || identity.keeps_capabilities)
+                && self.caller.has_capability(capability)
+        };
         let mut new = identity.clone();
         let three = || [0, 1, 2].map(|index| self.id(index));
         let mut value = 0;

@@ -60,6 +60,7 @@ impl Setting {
             user: Ids::all(self.user.uid),
             group: Ids::all(self.user.gid),
             groups: self.user.additional_gids.clone(),
+            keeps_capabilities: false,
         }
     }
 }
