@@ -64,6 +64,12 @@ pub(crate) struct BuildArguments {
     /// Take an image from files: NAME=oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) from: Vec<String>,
+    /// Let this secret's file travel, too; otherwise it has to be on the device
+    #[arg(long, value_name = "NAME")]
+    pub(crate) embed_secret: Vec<String>,
+    /// Most that files of the project folder may take, such as 200MiB; by default 64 MiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_project_files: Option<String>,
     /// From 1 (fast) to 22 (small); the default is balanced, 19 and up are for releases
     #[arg(long, value_name = "LEVEL")]
     pub(crate) compression_level: Option<String>,

@@ -29,7 +29,7 @@ use crate::pull::{self, Image, LocalSource, Puller};
 use crate::report::{ExecutableReport, ImageReport, Report, shares};
 use crate::reporter::{Event, Reporter};
 use crate::splice::{self, Output};
-use crate::{cache, compose, layers};
+use crate::{cache, compose, layers, project_files};
 
 /// How often something damaged in the cache is made again before the cache is blamed.
 const REPAIRS: usize = 3;
@@ -67,6 +67,9 @@ pub enum Error {
     /// Planning.
     #[error(transparent)]
     Plan(#[from] plan::Error),
+    /// Files of the project folder.
+    #[error(transparent)]
+    Files(#[from] project_files::Error),
     /// Pulling.
     #[error(transparent)]
     Pull(#[from] pull::Error),
@@ -92,6 +95,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Plan(error) => error.kind(),
+            Error::Files(error) => error.kind(),
             Error::Pull(error) => error.kind(),
             Error::Layers(error) => error.kind(),
             Error::Splice(error) => error.kind(),
@@ -104,6 +108,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Plan(error) => error.hint(),
+            Error::Files(error) => error.hint(),
             Error::Pull(error) => error.hint(),
             Error::Layers(error) => error.hint(),
             Error::Splice(error) => error.hint(),
@@ -127,13 +132,22 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Report, Error> {
     let start = Instant::now();
-    let plan = plan::plan(&compose.resolved.project, &options.platforms, &options.sources)?;
+    let mut plan = plan::plan(&compose.resolved.project, &options.platforms, &options.sources)?;
     // Before anything is pulled: a build without runners would be in vain.
     let mut heads = Vec::new();
     for Executable { platform, target, .. } in &plan.executables {
         heads.push(splice::head(platform, target, options.stub_dir.as_deref())?);
     }
     let cache = Arc::new(Cache::open(&options.cache)?);
+    // The folder is there until the build is done.
+    let mut scratch = None;
+    if !compose.travelling.is_empty() {
+        let platforms: Vec<Platform> = plan.executables.iter().map(|e| e.platform.clone()).collect();
+        let (folder, source) = compose.travelling.image(&platforms, &cache.root().join("tmp"))?;
+        scratch = Some(folder);
+        let reference = project_files::REFERENCE.to_owned();
+        plan.images.push(plan::PlannedImage { reference, services: Vec::new(), local: Some(source) });
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let puller = Puller::new(
@@ -161,12 +175,13 @@ pub fn build(
     }
     changed |= workshop.changed();
     drop(workshop);
-    drop((puller, cache));
+    drop((puller, cache, scratch));
     if changed {
         // Another build may be running; then its end will do.
         Cache::prune(&options.cache, options.cache_limit, false)?;
     }
-    Ok(Report { project: plan.project, executables, seconds: start.elapsed().as_secs_f64() })
+    let project_files = compose.travelling.files.clone();
+    Ok(Report { project: plan.project, project_files, executables, seconds: start.elapsed().as_secs_f64() })
 }
 
 /// One executable on its way.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use dpack_compose::{Diagnostic, Environment, Errors, LoadOptions, Resolved, interpolate_with, load};
 
+use crate::project_files::ProjectFiles;
+
 /// What to load, and with which variables.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -24,6 +26,10 @@ pub struct Application {
     pub model: serde_json::Value,
     /// The project, with the variables as they are here.
     pub resolved: Resolved,
+    /// Folder that relative paths start from.
+    pub project_dir: PathBuf,
+    /// Files of it that travel, once they are collected.
+    pub travelling: ProjectFiles,
     /// Every file that was read.
     pub files: Vec<PathBuf>,
     /// Things to look at that do not stop us.
@@ -51,5 +57,12 @@ pub fn run(options: &Options) -> Result<Application, Errors> {
     // The folder is only where the name comes from when nothing else says one. Its own name would make the executable
     // depend on where the project lies.
     model["folder"] = resolved.project.name.clone().into();
-    Ok(Application { model, resolved, files: loaded.files, warnings })
+    Ok(Application {
+        model,
+        resolved,
+        project_dir: loaded.project_dir,
+        travelling: ProjectFiles::default(),
+        files: loaded.files,
+        warnings,
+    })
 }

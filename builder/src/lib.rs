@@ -23,6 +23,7 @@ pub mod inspect;
 pub mod layers;
 pub mod payload;
 pub mod plan;
+pub mod project_files;
 pub mod pull;
 pub mod report;
 pub mod reporter;

@@ -8,11 +8,15 @@ use dpack_payload::platform::Platform;
 use dpack_payload::write::FramePlan;
 use serde::Serialize;
 
+use crate::project_files::Taken;
+
 /// A finished build.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Name of the project.
     pub project: String,
+    /// Files of the project folder that travel, sorted.
+    pub project_files: Vec<Taken>,
     /// What was written, in the order asked for.
     pub executables: Vec<ExecutableReport>,
     /// Duration.

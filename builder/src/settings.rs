@@ -24,6 +24,7 @@ use anyhow::{Context as _, Result};
 use dpack::build;
 use dpack::compose;
 use dpack::credentials::Credentials;
+use dpack::project_files;
 use dpack::pull::{self, LocalSource};
 use dpack_compose::LoadOptions;
 use dpack_payload::platform::Platform;
@@ -170,6 +171,16 @@ pub(crate) fn build(arguments: &BuildArguments, environment: &Environment) -> Re
         downloads: DOWNLOADS,
         stub_dir,
     })
+}
+
+/// Which files of the project folder travel.
+pub(crate) fn project_files(arguments: &BuildArguments) -> Result<project_files::Options> {
+    let limit = match &arguments.max_project_files {
+        Some(text) => parse_size(text)
+            .ok_or_else(|| Usage::new(format!("--max-project-files: `{text}` is not a size"), SIZE_HINT))?,
+        None => project_files::DEFAULT_LIMIT,
+    };
+    Ok(project_files::Options { limit, secrets: arguments.embed_secret.iter().cloned().collect() })
 }
 
 /// Parses a platform from the command line.

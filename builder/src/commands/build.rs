@@ -1,6 +1,8 @@
 //! `dpack build`: paths of the executables on standard output, a summary on standard error.
 
 use anyhow::Result;
+use dpack::build;
+use dpack::project_files;
 use dpack::report::{ExecutableReport, Report};
 
 use crate::args::{BuildArguments, ListFormat};
@@ -8,9 +10,18 @@ use crate::settings::{self, Environment};
 use crate::text::{message, percent, print, print_json, size, table};
 use crate::{progress, signals};
 
+/// So many files are listed; all of them are in `--format json`.
+const SHOWN: usize = 20;
+
 pub(crate) fn run(arguments: &BuildArguments, environment: &Environment) -> Result<()> {
     let options = settings::build(arguments, environment)?;
-    let application = super::load(&settings::compose(&arguments.compose, environment))?;
+    let files = settings::project_files(arguments)?;
+    let mut application = super::load(&settings::compose(&arguments.compose, environment))?;
+    let (travelling, warnings) =
+        project_files::collect(&application.resolved, &application.project_dir, &files)
+            .map_err(build::Error::from)?;
+    super::show(&warnings);
+    application.travelling = travelling;
     let cancel = signals::cancel_on_signal();
     let reporter = progress::reporter(arguments.quiet, environment.colours());
     let report = dpack::build::build(&application, &options, reporter, &cancel)?;
@@ -49,7 +60,24 @@ fn summary(report: &Report) -> String {
     let mut text = format!("\n{}\n", table(&head, &rows));
     let rows: Vec<_> = report.executables.iter().map(executable).collect();
     text += &table(&["EXECUTABLE", ">SIZE", ">OF LAYERS", ">FRAMES", ">FROM CACHE"], &rows);
+    text += &project_files_of(report);
     text += &format!("\nbuilt in {:.1} s\n", report.seconds);
+    text
+}
+
+/// What travels of the project folder.
+fn project_files_of(report: &Report) -> String {
+    let files = &report.project_files;
+    if files.is_empty() {
+        return String::new();
+    }
+    let total: u64 = files.iter().map(|file| file.size).sum();
+    let rows: Vec<_> =
+        files.iter().take(SHOWN).map(|file| vec![file.path.clone(), size(file.size)]).collect();
+    let mut text = format!("\n{}", table(&["PROJECT FILE", ">SIZE"], &rows));
+    if files.len() > SHOWN {
+        text += &format!("and {} more, {} together\n", files.len() - SHOWN, size(total));
+    }
     text
 }
 

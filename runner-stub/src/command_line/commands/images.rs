@@ -33,7 +33,8 @@ pub(crate) fn run(settings: &Settings, arguments: &Images) -> Result<u8> {
     };
     let rows: Vec<Row> = executable
         .images()
-        .filter(|image| meant(&image.services))
+        // The one that carries the project's files is nobody's.
+        .filter(|image| !image.services.is_empty() && meant(&image.services))
         .map(|image| Row {
             services: image.services.clone(),
             image: image.reference.clone(),
