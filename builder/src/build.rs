@@ -145,7 +145,7 @@ pub fn build(
         let platforms: Vec<Platform> = plan.executables.iter().map(|e| e.platform.clone()).collect();
         let (folder, source) = compose.travelling.image(&platforms, &cache.root().join("tmp"))?;
         scratch = Some(folder);
-        let reference = project_files::REFERENCE.to_owned();
+        let reference = application::PROJECT_FILES.to_owned();
         plan.images.push(plan::PlannedImage { reference, services: Vec::new(), local: Some(source) });
     }
     let runtime =

@@ -1,5 +1,5 @@
-//! Files of the project folder that travel in the executable: relative bind mounts, files of configs, profiles of seccomp,
-//! and secrets that were asked for by name.
+//! Files of the project folder that travel in the executable: relative bind mounts, files of configs, and secrets
+//! that were asked for by name.
 //!
 //! They become an image of one layer that no service uses, with the list of what was asked for in its configuration; so they
 //! are cut, compressed and verified like everything else. What the layer holds depends on nothing but names, content and
@@ -14,8 +14,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dpack_compose::project::{FileSource, MountSource, SecurityOption};
+use dpack_compose::project::{FileSource, MountSource};
 use dpack_compose::{Diagnostic, Project, Resolved};
+use dpack_payload::application::PROJECT_PATHS;
 use dpack_payload::digest::Digest;
 use dpack_payload::platform::Platform;
 use serde::Serialize;
@@ -26,10 +27,6 @@ use self::exclude::Exclude;
 use crate::error::Kind;
 use crate::pull::{Format, LocalSource};
 
-/// Reference of the image that carries them; `.invalid` is nobody's (RFC 2606).
-pub const REFERENCE: &str = "dpack.invalid/project-files:1";
-/// Label with the list of what was asked for.
-const LABEL: &str = "dpack.paths";
 /// What is left out.
 const EXCLUDE: &str = ".dpackignore";
 /// Most that travels when nothing else is said.
@@ -191,13 +188,6 @@ fn asked(project: &Project, secrets: &BTreeSet<String>) -> Result<Vec<Asked>, Er
                 add(source, &["services", name, "volumes"], !create_host_path);
             }
         }
-        for option in &service.security_opt {
-            if let SecurityOption::Seccomp(path) = option
-                && !matches!(path.as_str(), "unconfined" | "builtin")
-            {
-                add(path, &["services", name, "security_opt"], true);
-            }
-        }
     }
     for (name, config) in &project.configs {
         if let FileSource::File(path) = &config.source {
@@ -293,7 +283,7 @@ impl ProjectFiles {
         for platform in platforms {
             let mut config = json!({
                 "os": platform.os(), "architecture": platform.architecture(),
-                "config": {"Labels": {LABEL: serde_json::Value::from_iter(self.paths.iter().cloned()).to_string()}},
+                "config": {"Labels": {PROJECT_PATHS: serde_json::Value::from_iter(self.paths.iter().cloned()).to_string()}},
                 "rootfs": {"type": "layers", "diff_ids": [layer.to_string()]},
             });
             let mut entry = json!({"os": platform.os(), "architecture": platform.architecture()});

@@ -181,6 +181,16 @@ impl ProjectPaths {
         self.folder.join("volumes")
     }
 
+    /// Files of the project folder that travelled in an executable.
+    pub(crate) fn all_files(&self) -> PathBuf {
+        self.folder.join("files")
+    }
+
+    /// Those of one layer.
+    pub(crate) fn files(&self, layer: &Digest) -> PathBuf {
+        self.all_files().join(layer.hex())
+    }
+
     /// The supervisor's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.runtime.join("supervisor.sock")

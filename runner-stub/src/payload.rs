@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::Result;
-use dpack_payload::application::{Application, Image};
+use dpack_payload::application::{Application, Image, PROJECT_FILES, PROJECT_PATHS};
 use dpack_payload::digest::DiffId;
 use dpack_payload::platform::Platform;
 use dpack_payload::{OpenError, Payload};
@@ -17,6 +17,14 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The platform whose images this stub runs.
 pub(crate) fn host_platform() -> Platform {
     Platform::new("linux", std::env::consts::ARCH, None)
+}
+
+/// Files of the project folder that travel in an executable.
+pub(crate) struct ProjectFiles {
+    /// The layer that holds them.
+    pub(crate) layer: DiffId,
+    /// What travels, with all below it, seen from the project folder; the empty path is the folder itself.
+    pub(crate) paths: Vec<String>,
 }
 
 /// An executable with its payload.
@@ -113,6 +121,14 @@ impl Executable {
                 None => failure,
             },
         })
+    }
+
+    /// Files of the project folder that travel in it.
+    pub(crate) fn project_files(&self) -> Option<ProjectFiles> {
+        let image = self.images().find(|image| image.reference == PROJECT_FILES)?;
+        let config: serde_json::Value = serde_json::from_str(&image.config).ok()?;
+        let paths = config["config"]["Labels"][PROJECT_PATHS].as_str()?;
+        Some(ProjectFiles { layer: *image.layers.first()?, paths: serde_json::from_str(paths).ok()? })
     }
 
     /// Every layer that this device needs, each once.

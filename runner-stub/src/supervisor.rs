@@ -26,6 +26,7 @@ mod limits;
 mod network;
 mod operations;
 mod pidfd;
+mod project_files;
 mod reporter;
 mod restart;
 mod serve;
@@ -49,6 +50,7 @@ pub(crate) use join::{copy_etc, prepare as prepare_joins};
 pub(crate) use limits::{home, is_limited};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
+pub(crate) use project_files::lay_out;
 pub(crate) use sources::{anonymous_volumes, check_bind, check_files};
 
 use crate::failure::Failure;

@@ -485,3 +485,46 @@ fn attach_passes_on_what_is_typed_and_the_exit_status() {
     let ended = ended(attached.wait_with_output().unwrap());
     assert_eq!((ended.code, ended.out.as_str()), (Some(6), "got one\ngot end\n"), "{}", ended.err);
 }
+
+/// What travels is mounted without being on the device, what a container changes in it stays, another version of the files has
+/// a folder of its own, and what lies beside the executable comes first.
+#[test]
+fn files_of_the_project_travel() {
+    let service = |says: &str| {
+        let mut service = waits(says);
+        service["volumes"] = json!(["./conf/a:/a", "./conf:/conf", "./made:/made"]);
+        json!({"web": service})
+    };
+    let app = App::new(json!({}));
+    app.replace_travelling(service("one"), &[("conf/a", "first"), ("conf/sub/b", "below")]);
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "cat", "/a", "/conf/sub/b"]), "firstbelow");
+    app.ok(&["exec", "web", "touch", "/conf/kept"]);
+    assert!(app.path("made").is_dir(), "what does not travel is the device's");
+    assert!(!app.path("conf").exists(), "nothing is written beside the executable");
+
+    app.replace_travelling(service("two"), &[("conf/a", "first"), ("conf/sub/b", "below")]);
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "ls", "/conf"]), "a\nkept\nsub\n");
+
+    app.replace_travelling(service("two"), &[("conf/a", "second"), ("conf/sub/b", "below")]);
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "cat", "/a"]), "second");
+    assert_eq!(app.ok(&["exec", "web", "ls", "/conf"]), "a\nsub\n");
+
+    std::fs::create_dir(app.path("conf")).unwrap();
+    std::fs::write(app.path("conf/a"), "mine").unwrap();
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.ok(&["exec", "web", "cat", "/a"]), "mine");
+    assert_eq!(app.ok(&["run", "--rm", "web", "cat", "/a"]), "mine");
+    std::fs::remove_dir_all(app.path("conf")).unwrap();
+    assert_eq!(app.ok(&["run", "--rm", "web", "cat", "/a"]), "second");
+
+    app.ok(&["down", "--volumes"]);
+    assert!(!app.path("data/projects/test/files").exists());
+    assert_eq!(
+        app.ok(&["run", "--rm", "web", "cat", "/a"]),
+        "second",
+        "a one-off container lays them out, too"
+    );
+}

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use dpack::build;
 use dpack::project_files;
-use dpack::report::{ExecutableReport, Report};
+use dpack::report::{ExecutableReport, ImageReport, Report};
+use dpack_payload::application::PROJECT_FILES;
 
 use crate::args::{BuildArguments, ListFormat};
 use crate::settings::{self, Environment};
@@ -43,7 +44,7 @@ fn summary(report: &Report) -> String {
     for executable in &report.executables {
         for image in &executable.images {
             rows.push(vec![
-                image.services.join(", "),
+                services(image),
                 executable.platform.to_string(),
                 image.reference.clone(),
                 size(image.pulled_size),
@@ -63,6 +64,11 @@ fn summary(report: &Report) -> String {
     text += &project_files_of(report);
     text += &format!("\nbuilt in {:.1} s\n", report.seconds);
     text
+}
+
+/// Who uses an image; the one that carries the project's files is nobody's.
+fn services(image: &ImageReport) -> String {
+    if image.reference == PROJECT_FILES { "(files)".to_owned() } else { image.services.join(", ") }
 }
 
 /// What travels of the project folder.

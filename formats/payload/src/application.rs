@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{DiffId, Digest};
 use crate::platform::Platform;
 
+/// Reference of the image that carries files of the project folder and that no service uses; `.invalid` is nobody's
+/// (RFC 2606).
+pub const PROJECT_FILES: &str = "dpack.invalid/project-files:1";
+/// Label of that image: paths that travel, seen from the project folder, as a JSON list. The empty one means the folder.
+pub const PROJECT_PATHS: &str = "dpack.paths";
+
 /// The application that a payload carries. Unknown fields are ignored, so that later versions can add to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Application {

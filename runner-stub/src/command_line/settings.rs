@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{FileSource, MountSource, Project};
 use dpack_compose::{Environment, Model, Resolved};
+use dpack_payload::digest::DiffId;
 use serde_json::{Value as Json, json};
 
 use super::args::Global;
 use crate::failure::{Failure, Kind};
 use crate::paths::{Paths, ProjectPaths, Surroundings};
-use crate::payload::Executable;
+use crate::payload::{Executable, ProjectFiles};
 use crate::project::Record;
 use crate::protocol::Desired;
 
@@ -154,17 +155,19 @@ impl Settings {
     /// The same with one more Compose file, which the command line stands for.
     pub(crate) fn desired_with(&self, extra: Option<Json>) -> Result<Desired> {
         let mut project = self.resolved_with(extra)?.project;
+        let travelling = self.executable.project_files();
+        let travelling = travelling.as_ref();
         for (name, service) in project.services.iter_mut().chain(&mut project.disabled) {
             for mount in &mut service.volumes {
                 if let MountSource::Bind { source, .. } = &mut mount.source {
-                    *source = self.device_path(source, || format!("service `{name}` mounts"))?;
+                    *source = self.device_path(source, travelling, || format!("service `{name}` mounts"))?;
                 }
             }
         }
         let objects = project.configs.iter_mut().chain(&mut project.secrets);
         for (name, object) in objects {
             if let FileSource::File(path) = &mut object.source {
-                *path = self.device_path(path, || format!("`{name}` is"))?;
+                *path = self.device_path(path, travelling, || format!("`{name}` is"))?;
             }
         }
         Ok(Desired { project, executable: self.executable_path.clone() })
@@ -179,7 +182,12 @@ impl Settings {
     }
 
     /// A path of a Compose file where it is on this device; `who` begins what is said when it cannot be.
-    fn device_path(&self, written: &str, who: impl Fn() -> String) -> Result<String, Failure> {
+    fn device_path(
+        &self,
+        written: &str,
+        travelling: Option<&ProjectFiles>,
+        who: impl Fn() -> String,
+    ) -> Result<String, Failure> {
         let path = match written.strip_prefix('~') {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 let home = self.home.as_ref().ok_or_else(|| {
@@ -187,12 +195,38 @@ impl Settings {
                 })?;
                 home.join(rest.trim_start_matches('/'))
             }
-            _ => self.folder().join(written),
+            _ => {
+                let beside = self.folder().join(written);
+                // What lies beside the executable is meant rather than what travels in it.
+                let travels = if beside.exists() { None } else { travelled(written, travelling) };
+                travels.map_or(beside, |(layer, path)| self.project.files(&layer).join(path))
+            }
         };
         normal(&path).into_os_string().into_string().map_err(|path| {
             Failure::environment(format!("{} `{}`, which is not UTF-8", who(), path.display()))
         })
     }
+}
+
+/// A path of the project folder that travels in the executable, and the layer it is in.
+fn travelled(written: &str, travelling: Option<&ProjectFiles>) -> Option<(DiffId, PathBuf)> {
+    let travelling = travelling?;
+    let path = Path::new(written);
+    // Normal at the root is normal below it, unless it leads out.
+    let mut depth = 0_i32;
+    for component in path.components() {
+        depth += match component {
+            std::path::Component::Normal(_) => 1,
+            std::path::Component::CurDir => 0,
+            _ => -1,
+        };
+        if depth < 0 {
+            return None;
+        }
+    }
+    let path = normal(path);
+    let inside = travelling.paths.iter().any(|travels| path.starts_with(travels));
+    inside.then_some((travelling.layer, path))
 }
 
 /// The path without `.` and `..`, by name alone as Docker Compose does it.
@@ -241,6 +275,26 @@ impl Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_travels_is_found_below_its_path() {
+        let layer = DiffId::of(b"");
+        let files =
+            |paths: &[&str]| ProjectFiles { layer, paths: paths.iter().map(|p| (*p).to_owned()).collect() };
+        let found = |written: &str, files: &ProjectFiles| {
+            travelled(written, Some(files)).map(|(_, path)| path.to_string_lossy().into_owned())
+        };
+        let some = files(&["conf", "app.env"]);
+        assert_eq!(found("./conf", &some).as_deref(), Some("conf"));
+        assert_eq!(found("./conf/a/../b", &some).as_deref(), Some("conf/b"));
+        assert_eq!(found("./confuse", &some), None);
+        assert_eq!(found("../conf", &some), None);
+        assert_eq!(found("/conf", &some), None);
+        assert_eq!(found(".", &some), None);
+        assert_eq!(found("./x", &files(&[""])).as_deref(), Some("x"));
+        assert_eq!(found(".", &files(&[""])).as_deref(), Some(""));
+        assert_eq!(travelled("./conf", None), None);
+    }
 
     #[test]
     fn paths_are_made_normal_by_name() {

@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dpack_payload::ReadAt as _;
-use dpack_payload::application::{Application, Image};
+use dpack_payload::application::{Application, Image, PROJECT_FILES, PROJECT_PATHS};
 use dpack_payload::digest::Digest;
 use dpack_payload::platform::Platform;
 use dpack_payload::write::{Level, PayloadWriter, Place, compress_frame, plan_frames, split};
@@ -59,18 +59,23 @@ impl App {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        app.replace_all(content, files);
+        app.replace_all(content, files, &[]);
         app
+    }
+
+    /// Puts a version in the executable's place with which these files of the project folder travel.
+    pub(crate) fn replace_travelling(&self, services: Value, travelling: &[(&str, &str)]) {
+        self.replace_all(json!({"services": services}), &BTreeMap::new(), travelling);
     }
 
     /// Puts another version of the application in the executable's place.
     pub(crate) fn replace(&self, services: Value) {
-        self.replace_all(json!({"services": services, "volumes": {"kept": null}}), &BTreeMap::new());
+        self.replace_all(json!({"services": services, "volumes": {"kept": null}}), &BTreeMap::new(), &[]);
     }
 
-    fn replace_all(&self, content: Value, files: &BTreeMap<String, String>) {
+    fn replace_all(&self, content: Value, files: &BTreeMap<String, String>, travelling: &[(&str, &str)]) {
         let mut bytes = fs::read(env!("CARGO_BIN_EXE_dpack-runner")).unwrap();
-        bytes.extend(payload(content, files));
+        bytes.extend(payload(content, files, travelling));
         let aside = self.folder.path().join("app.new");
         fs::write(&aside, bytes).unwrap();
         fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
@@ -184,7 +189,7 @@ pub(crate) fn ended(output: Output) -> Ended {
     }
 }
 
-fn payload(mut content: Value, texts: &BTreeMap<String, String>) -> Vec<u8> {
+fn payload(mut content: Value, texts: &BTreeMap<String, String>, travelling: &[(&str, &str)]) -> Vec<u8> {
     let services = content["services"].as_object_mut().unwrap();
     let names: Vec<String> = services.keys().cloned().collect();
     for service in services.values_mut().filter_map(Value::as_object_mut) {
@@ -193,33 +198,63 @@ fn payload(mut content: Value, texts: &BTreeMap<String, String>) -> Vec<u8> {
     }
     let compose = json!({"version": 1, "folder": "test", "environment": [], "texts": texts,
         "layers": [{"file": "compose.yml", "content": content}]});
-    let tar = busybox();
     let level = Level::new(1).unwrap();
-    let recipe = split(tar.as_slice()).unwrap();
+    let tars = [busybox(), files(travelling)];
+    let tars = if travelling.is_empty() { &tars[..1] } else { &tars[..] };
+    let recipes: Vec<_> = tars.iter().map(|tar| split(tar.as_slice()).unwrap()).collect();
     let mut writer = PayloadWriter::new(Cursor::new(Vec::new()), None, level).unwrap();
-    for plan in plan_frames([&recipe], level) {
-        let frame = compress_frame(&plan, |chunk, buffer| match chunk.source.place {
-            Place::Skeleton(offset) => recipe.skeleton.read_exact_at(buffer, offset),
-            Place::Tar(offset) => tar.read_exact_at(buffer, offset),
+    for plan in plan_frames(&recipes, level) {
+        let frame = compress_frame(&plan, |chunk, buffer| {
+            let number = recipes.iter().position(|recipe| recipe.diff_id == chunk.source.layer).unwrap();
+            match chunk.source.place {
+                Place::Skeleton(offset) => recipes[number].skeleton.read_exact_at(buffer, offset),
+                Place::Tar(offset) => tars[number].read_exact_at(buffer, offset),
+            }
         });
         writer.frame(&plan, &frame.unwrap()).unwrap();
     }
-    writer.layer(&recipe).unwrap();
+    for recipe in &recipes {
+        writer.layer(recipe).unwrap();
+    }
+    let mut images = vec![Image {
+        reference: "busybox".to_owned(),
+        services: names,
+        platform: Platform::new("linux", std::env::consts::ARCH, None),
+        digest: Digest::of(b"manifest"),
+        config: CONFIG.to_owned(),
+        layers: vec![recipes[0].diff_id],
+    }];
+    if let Some(recipe) = recipes.get(1) {
+        let paths: Vec<&str> = travelling.iter().filter_map(|(path, _)| path.split('/').next()).collect();
+        images.push(Image {
+            reference: PROJECT_FILES.to_owned(),
+            services: Vec::new(),
+            digest: Digest::of(b"files"),
+            config: json!({"config": {"Labels": {PROJECT_PATHS: json!(paths).to_string()}}}).to_string(),
+            layers: vec![recipe.diff_id],
+            ..images[0].clone()
+        });
+    }
     let application = Application {
         name: "test".to_owned(),
         compose,
         environment: BTreeMap::new(),
-        images: vec![Image {
-            reference: "busybox".to_owned(),
-            services: names,
-            platform: Platform::new("linux", std::env::consts::ARCH, None),
-            digest: Digest::of(b"manifest"),
-            config: CONFIG.to_owned(),
-            layers: vec![recipe.diff_id],
-        }],
+        images,
         builder: "test".to_owned(),
     };
     writer.finish(&application).unwrap().0.into_inner()
+}
+
+/// A layer with these files.
+fn files(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
 }
 
 /// A root file system with Debian's static busybox.

@@ -233,15 +233,18 @@ fn serve() -> Result<u8> {
     let commission: Commission = json::read(told).context("the commission of `run` makes no sense")?;
     let project = commission.paths.project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
+    let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
+    let executable = Executable::open(payload.into())?;
+    let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
+    let store = Store::open(&commission.paths.data, kind).environment()?;
+    supervisor::lay_out(&executable, &project, &store)?;
     for mount in &service.volumes {
         if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
             check_bind(&commission.service, source.as_ref(), *create_host_path)?;
         }
     }
     supervisor::check_files(&commission.project, service)?;
-    let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
-    let executable = Executable::open(payload.into())?;
-    let layers = layers(&commission, &executable)?;
+    let layers = layers(&commission, &executable, &store)?;
     let identity = supervisor::create(&Making {
         project: &project,
         name: &commission.name,
@@ -273,9 +276,7 @@ fn serve() -> Result<u8> {
 }
 
 /// The image's layers on this device.
-fn layers(commission: &Commission, executable: &Executable) -> Result<Vec<PathBuf>> {
-    let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
-    let store = Store::open(&commission.paths.data, kind).environment()?;
+fn layers(commission: &Commission, executable: &Executable, store: &Store) -> Result<Vec<PathBuf>> {
     let threads = supervisor::threads();
     let image = &commission.image;
     let extracted = store.ensure(executable.payload(), &image.layers, threads, &Silent);

@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use dpack_compose::project::Project;
 
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::reporter::Reporter;
 use super::super::sources::anonymous_volumes;
 use super::super::state::Supervisor;
-use crate::failure::Failure;
+use crate::failure::{Context as _, Failure};
 use crate::files;
 use crate::plan::{self, Plan};
 use crate::project::Record;
@@ -127,6 +127,13 @@ impl Supervisor {
             );
         }
         files::remove_tree(&folder)?;
+        // Containers may have written into them under other owners.
+        let travelled = self.project.all_files();
+        if travelled.exists() {
+            dpack_store::remove_tree(&travelled)
+                .with_context(|| format!("failed to remove `{}`", travelled.display()))
+                .environment()?;
+        }
         files::remove(&self.project.record())
     }
 }

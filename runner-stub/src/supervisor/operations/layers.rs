@@ -9,6 +9,7 @@ use dpack_payload::digest::DiffId;
 use tokio::task::spawn_blocking;
 
 use super::super::lifecycle::note;
+use super::super::project_files::lay_out;
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
 use crate::failure::extracting;
@@ -66,6 +67,13 @@ impl Supervisor {
             }));
         }
         Ok(folders)
+    }
+
+    /// Lays out the files of the project folder that travel in the executable.
+    pub(crate) async fn lay_out_files(&self) -> Result<()> {
+        let (store, executable, project) = (self.store()?, self.executable.clone(), self.project.clone());
+        let done = spawn_blocking(move || lay_out(&executable, &project, &store));
+        done.await.context("laying out files was cut short")?
     }
 
     /// Makes sure that the layers of containers that are there have not gone.

@@ -71,6 +71,7 @@ impl Supervisor {
         let image = self.executable.image(service, &definition.image)?.clone();
         let step = Step::new(name.to_owned(), service, 1, Action::Create);
         let plan = Plan { steps: vec![step], orphans: Vec::new() };
+        self.lay_out_files().await?;
         check_binds(&desired.project, &plan)?;
         let images = BTreeMap::from([(service.to_owned(), image.clone())]);
         let layers = self.extract(&plan, &images, reporter).await?;

@@ -43,6 +43,7 @@ impl Supervisor {
         let images = self.images(&project)?;
         let configurations = self.configurations(&project, &images)?;
         let plan = plan::up(&project, &configurations, &self.existing(), options)?;
+        self.lay_out_files().await?;
         check_binds(&project, &plan)?;
         self.warn_orphans(&plan, reporter);
         let record = Record::new(desired, self.executable.build(), self.executable.layers());
