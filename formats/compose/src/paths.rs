@@ -6,7 +6,7 @@ use crate::short::mount;
 
 /// A path seen from the project's folder, `dir` being where it starts from; without `.` and `x/..`.
 pub(crate) fn join(dir: &str, path: &str) -> String {
-    if path.starts_with(['/', '~']) {
+    if path.starts_with(['/', '~']) || path.contains("://") {
         return path.to_owned();
     }
     let mut parts: Vec<&str> = Vec::new();

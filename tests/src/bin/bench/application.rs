@@ -29,7 +29,12 @@ pub(crate) struct Project(Dpack);
 
 impl Project {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(Dpack::new()?.file("compose.yml", &compose(NAME))?))
+        Self::with(&compose(NAME))
+    }
+
+    /// A project of this Compose file.
+    pub(crate) fn with(compose: &str) -> Result<Self> {
+        Ok(Self(Dpack::new()?.file("compose.yml", compose)?))
     }
 
     /// Builds for the platform of `image`; a compression level or the default.
@@ -58,9 +63,13 @@ pub(crate) struct Application {
 impl Application {
     /// Builds it at the default level and brings it there.
     pub(crate) fn install(bench: &Bench, image: &BenchImage) -> Result<Self> {
-        let host = dpack_targets::Target::host().context("there is no runner for this architecture")?;
         // the executable lies in the project's folder, which goes with it
-        let project = Project::new()?;
+        Self::install_project(bench, image, &Project::new()?)
+    }
+
+    /// The same of another project.
+    pub(crate) fn install_project(bench: &Bench, image: &BenchImage, project: &Project) -> Result<Self> {
+        let host = dpack_targets::Target::host().context("there is no runner for this architecture")?;
         let built = project.build(image, host.platform, None)?;
         Ok(Self { executable: bench.peers.bring(&built, "app")? })
     }

@@ -1,7 +1,7 @@
 //! `bench`: ratios between dpack and its peers, measured in one run on one machine. `cargo xtask bench` starts it.
 //!
 //! ```text
-//! one module per benchmark      start, first_start, size, build, memory
+//! one module per benchmark      start, first_start, many, size, build, memory
 //!   └─> race                    contenders take turns: A B C A B C …
 //!         └─> peers             inside a root where the peers are installed, by ourselves as its agent
 //!   └─> report                  rows with ratio and aim, as a table or as JSON
@@ -16,6 +16,7 @@ mod application;
 mod build;
 mod first_start;
 mod image;
+mod many;
 mod memory;
 mod options;
 mod peers;
@@ -44,6 +45,7 @@ type Benchmark = fn(&Context, &mut Report) -> Result<()>;
 const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("start", start::run),
     ("first-start", first_start::run),
+    ("many", many::run),
     ("build", build::run),
     ("memory", memory::run),
     ("size", size::run),
