@@ -180,7 +180,7 @@ pub(crate) struct Linux {
     pub(crate) gid_mappings: Vec<IdMapping>,
     /// Where the caller would like the control group: a wish that another place may answer.
     #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and told in RUNTIME.md")]
+    #[expect(dead_code, reason = "the place of the project decides where groups lie")]
     cgroups_path: Option<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, serde_json::Value>,
