@@ -36,7 +36,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::task::AbortHandle;
 
-use crate::ports::Host;
+use crate::ports::{Host, Workers};
 
 pub use policy::HOST_GATEWAY;
 pub(crate) use raw::{INJECTED, MARK};
@@ -45,6 +45,7 @@ pub(crate) use raw::{INJECTED, MARK};
 #[derive(Debug)]
 pub(super) struct Shared {
     host: Host,
+    workers: Workers,
     /// Addresses of N itself: what is sent there is not for us.
     own: RwLock<BTreeSet<IpAddr>>,
     answers: raw::Sender,
@@ -90,9 +91,10 @@ impl Drop for Egress {
 
 impl Egress {
     /// Opens it. To be called within the runtime, on a thread in the project's namespace.
-    pub(crate) fn start(host: Host) -> io::Result<Egress> {
+    pub(crate) fn start(host: Host, workers: Workers) -> io::Result<Egress> {
         let shared = Arc::new(Shared {
             host,
+            workers,
             own: RwLock::default(),
             answers: raw::Sender::open(MARK)?,
             injected: raw::Sender::open(INJECTED)?,

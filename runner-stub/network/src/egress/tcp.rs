@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use super::packet::{self, Packet, Synchronise, Unreachable};
 use super::raw::{self, Receiver};
 use super::{Shared, policy};
-use crate::ports::{Kind, abort, converse};
+use crate::ports::{Kind, abort};
 
 /// Connections that are being dialled at a time; a SYN beyond that is lost, and comes again.
 const DIALLING: usize = 1024;
@@ -100,7 +100,7 @@ async fn serve_client(segment: &[u8], syn: Synchronise, hall: &SharedHall, share
     let met = meet(segment, &syn, hall, shared).await;
     lock(hall).dialling.remove(&ends);
     if let Some((client, server)) = met {
-        converse(&client, &server).await;
+        shared.workers.converse(client, server).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod pipe;
 mod relay;
 mod tcp;
 mod udp;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +26,7 @@ use tokio::task::AbortHandle;
 pub(crate) use host::{Host, Kind};
 pub use owner::port_owner;
 pub(crate) use relay::abort;
-pub(crate) use tcp::converse;
+pub(crate) use workers::Workers;
 
 use crate::Failure;
 use crate::protocol::{Port, Protocol, Published};
@@ -52,6 +53,7 @@ struct Target {
 pub(crate) struct Ports {
     host: Host,
     runtime: Handle,
+    workers: Workers,
     open: BTreeMap<String, Vec<OpenPort>>,
     connections: Arc<AtomicU64>,
 }
@@ -74,8 +76,8 @@ impl Drop for OpenPort {
 
 impl Ports {
     /// `runtime` has its thread in the project's namespace.
-    pub(crate) fn new(host: Host, runtime: Handle) -> Ports {
-        Ports { host, runtime, open: BTreeMap::new(), connections: Arc::default() }
+    pub(crate) fn new(host: Host, runtime: Handle, workers: Workers) -> Ports {
+        Ports { host, runtime, workers, open: BTreeMap::new(), connections: Arc::default() }
     }
 
     /// Makes the open ports of a container those asked for: opens what is missing, or changes nothing at all when one
@@ -170,7 +172,7 @@ impl Ports {
         for (address, socket) in sockets {
             let (follow, count) = (follow.clone(), Count(Arc::clone(&self.connections)));
             let started = match port.protocol {
-                Protocol::Tcp => tcp::start(socket, port.target, follow, count),
+                Protocol::Tcp => tcp::start(socket, port.target, follow, count, self.workers.clone()),
                 Protocol::Udp => udp::start(socket, port.target, follow, count),
             };
             open.tasks.push(

@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::relay::{abort, relay};
-use super::{Count, Target};
+use super::{Count, Target, Workers};
 use crate::topology::namespace;
 
 /// Pause when a connection cannot be accepted: descriptors or memory are used up, others have to end first.
@@ -29,12 +29,19 @@ pub(super) fn start(
     port: u16,
     target: watch::Receiver<Option<Target>>,
     count: Count,
+    workers: Workers,
 ) -> io::Result<AbortHandle> {
     let listener = TcpListener::from_std(StdListener::from(socket))?;
-    Ok(tokio::spawn(serve(listener, port, target, count)).abort_handle())
+    Ok(tokio::spawn(serve(listener, port, target, count, workers)).abort_handle())
 }
 
-async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
+async fn serve(
+    listener: TcpListener,
+    port: u16,
+    mut target: watch::Receiver<Option<Target>>,
+    count: Count,
+    workers: Workers,
+) {
     while target.wait_for(Option::is_some).await.is_ok() {
         let Some(destination) = target.borrow_and_update().clone() else { continue };
         // Ends all connections when dropped: at another run of the container, or when the port is closed.
@@ -49,10 +56,10 @@ async fn serve(listener: TcpListener, port: u16, mut target: watch::Receiver<Opt
                 },
                 (client, socket) = next(&listener, &destination) => {
                     let server = SocketAddr::from((destination.address, port));
-                    let counted = count.one();
+                    let (counted, workers) = (count.one(), workers.clone());
                     connections.spawn(async move {
                         let _counted = counted;
-                        serve_client(client, socket, server).await;
+                        serve_client(client, socket, server, &workers).await;
                     });
                     while connections.try_join_next().is_some() {}
                 }
@@ -78,16 +85,16 @@ async fn next(listener: &TcpListener, target: &Target) -> (TcpStream, TcpSocket)
     }
 }
 
-async fn serve_client(client: TcpStream, socket: TcpSocket, server: SocketAddr) {
+async fn serve_client(client: TcpStream, socket: TcpSocket, server: SocketAddr, workers: &Workers) {
     match timeout(DIAL_LIMIT, socket.connect(server)).await {
-        Ok(Ok(server)) => converse(&client, &server).await,
+        Ok(Ok(server)) => workers.converse(client, server).await,
         Ok(Err(_)) | Err(_) => abort(&client),
     }
 }
 
 /// Passes everything on until both have closed. Both ends are told of any error by a reset, as the two programs would
 /// tell each other.
-pub(crate) async fn converse(client: &TcpStream, server: &TcpStream) {
+pub(super) async fn converse(client: &TcpStream, server: &TcpStream) {
     if prepare(client).and(prepare(server)).is_err() || relay(client, server).await.is_err() {
         abort(client);
         abort(server);

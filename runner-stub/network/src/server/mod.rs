@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   first thread   host's namespace   opens sockets of the device, nothing else
-//!   runtime        N                  DNS, published ports, the way out: all bytes pass here
+//!   runtime        N                  DNS; accepts and dials for published ports and the way out
+//!   relay          N                  one for each further processor: between them and the runtime connections are spread
 //!   control        N                  one thread for each client; changes to the project one at a time
 //! ```
 //!
 //! A thread can go from the host's network namespace into N but never back (that takes a privilege outside the user
 //! namespace); between N and the containers' it can go as it likes. A socket belongs to the namespace it was made in. So
-//! the busy thread lives in N and visits a container's namespace to make a socket there, and sockets of the device are
+//! the busy threads live in N and visits a container's namespace to make a socket there, and sockets of the device are
 //! made for it by the first thread.
 
 mod control;
@@ -25,7 +26,7 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::ports::Host;
+use crate::ports::{Host, Workers};
 use crate::socket_path;
 use crate::topology::{Topology, namespace};
 use project::Project;
@@ -121,7 +122,9 @@ fn run_inside(
     let prepared = prepare(join).and_then(|(namespace, topology)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| ServeError::Start { step: "start the runtime", source })?;
-        let project = Project::new(topology, host.clone(), resolv_conf, runtime.handle().clone());
+        let workers = Workers::start(runtime.handle().clone());
+        let workers = workers.map_err(|source| ServeError::Start { step: "start a thread", source })?;
+        let project = Project::new(topology, host.clone(), resolv_conf, runtime.handle().clone(), workers);
         let control = control::Control { project: Mutex::new(project), namespace, host };
         thread::Builder::new()
             .name("control".into())

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::Failure;
 use crate::egress::Egress;
 use crate::names::{self, Forwarder, NameServer, Names, Place, Resolver, Upstream};
-use crate::ports::{Host, Ports};
+use crate::ports::{Host, Ports, Workers};
 use crate::protocol::{Attach, Attached, ContainerStatus, Interface, NetworkConfig, Port, Published, Status};
 use crate::topology::Topology;
 
@@ -25,6 +25,7 @@ pub(super) struct Project {
     forwarder: Arc<Forwarder>,
     ports: Ports,
     host: Host,
+    workers: Workers,
     /// Keys of the networks that have a way out.
     open: BTreeSet<String>,
     /// Open when a network has a way out.
@@ -36,8 +37,15 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub(super) fn new(topology: Topology, host: Host, resolv_conf: PathBuf, runtime: Handle) -> Project {
-        let ports = Ports::new(host.clone(), runtime.clone());
+    /// `runtime` waits on the first of `workers`.
+    pub(super) fn new(
+        topology: Topology,
+        host: Host,
+        resolv_conf: PathBuf,
+        runtime: Handle,
+        workers: Workers,
+    ) -> Project {
+        let ports = Ports::new(host.clone(), runtime.clone(), workers.clone());
         Project {
             topology,
             names: Arc::default(),
@@ -45,6 +53,7 @@ impl Project {
             open: BTreeSet::new(),
             ports,
             host,
+            workers,
             egress: None,
             runtime,
             servers: BTreeMap::new(),
@@ -78,7 +87,8 @@ impl Project {
         }
         if !self.open.is_empty() && self.egress.is_none() {
             let _context = self.runtime.enter();
-            let egress = Egress::start(self.host.clone()).map_err(Failure::system("open the way out"))?;
+            let egress = Egress::start(self.host.clone(), self.workers.clone())
+                .map_err(Failure::system("open the way out"))?;
             self.egress = Some(egress);
         }
         if let Some(egress) = &self.egress {

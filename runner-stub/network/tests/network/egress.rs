@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
-use crate::support::roles::to_hex;
+use crate::support::roles::{noise_sum, to_hex};
 use crate::support::{Container, Project, configs, descriptors, wait_until};
 use dpack_network::{HOST_GATEWAY, NetworkConfig};
 
@@ -27,6 +27,27 @@ fn every_byte_is_right_both_ways() {
     wait_until("all connections are gone", || client.status().unwrap().outgoing == 0);
     // Spare pipes are kept.
     assert!(descriptors(project.network.pid()) <= before + 40);
+}
+
+#[test]
+fn a_reset_at_any_byte_of_the_other_side_is_a_reset_for_the_container() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _cuts = project.serve("cut", &format!("{DEVICE}:7000"));
+    assert_eq!(web.ask("take", &format!("{DEVICE}:7000")), "true");
+    wait_until("all connections are gone", || client.status().unwrap().outgoing == 0);
+}
+
+#[test]
+fn either_side_of_a_connection_outwards_may_close_first() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("close-first", "7000");
+    // 3,000,001 bytes go after the server has closed its side.
+    let sum = noise_sum(3_000_001, 1);
+    assert_eq!(web.ask("send-after-end", &format!("{DEVICE}:7000 3000001")), format!("3000001 {sum}"));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod egress;
+mod ports;
 mod project;
 mod support;
 

@@ -217,6 +217,12 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// How long a test that goes on and on does so: `DPACK_TEST_SECONDS`, else what is usual.
+pub(crate) fn seconds(usual: u64) -> Duration {
+    let asked = std::env::var("DPACK_TEST_SECONDS").ok();
+    Duration::from_secs(asked.map_or(usual, |text| text.parse().unwrap()))
+}
+
 fn socket(folder: &Path) -> PathBuf {
     folder.join("network.sock")
 }

@@ -19,6 +19,12 @@ pub(crate) fn play() {
         "exchange" => exchange(&argument),
         "udp-echo" => udp_echo(&argument),
         "reset" => reset(&argument),
+        "hold" => hold(&argument),
+        "close-first" => close_first(&argument),
+        "cut" => cut(&argument),
+        "witness" => witness(&argument),
+        "take" => take(&argument),
+        "send-after-end" => send_after_end(&argument),
         "ask-udp" => ask_udp(&argument),
         "ask-tcp" => ask_tcp(&argument),
         "connect" => connect(&argument),
@@ -144,6 +150,101 @@ fn reset(port: &str) {
         stream.read_exact(&mut [0]).unwrap();
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// Keeps every connection and says nothing.
+fn hold(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    let kept: Vec<_> = listener.incoming().map(Result::unwrap).collect();
+    drop(kept);
+}
+
+/// Closes its side of the first connection at once and takes everything; tells the next connection what that was.
+fn close_first(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (length, sum) = take_all(&mut stream);
+    drop(stream);
+    let (mut stream, _) = listener.accept().unwrap();
+    write!(stream, "{length} {sum}").unwrap();
+}
+
+/// Where connections are cut: at the first bytes, and around the sizes of segments, pipes and buffers.
+pub(crate) const CUTS: [u64; 30] = [
+    0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 1447, 1448, 1449, 4095, 4096, 4097, 32_767, 32_768, 32_769, 65_535,
+    65_536, 65_537, 131_071, 131_072, 131_073, 524_287, 524_288, 524_289, 1_000_003, 3_000_017,
+];
+
+/// Sends each client as many bytes as it asks for by 20 digits, and resets the connection.
+fn cut(address: &str) {
+    let address = if address.contains(':') { address.to_owned() } else { format!("0.0.0.0:{address}") };
+    let listener = TcpListener::bind(address).unwrap();
+    println!("\nup");
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut length = [0; 20];
+        stream.read_exact(&mut length).unwrap();
+        let length = std::str::from_utf8(&length).unwrap().parse().unwrap();
+        let _ = send_noise(&mut stream, length, 1);
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// Tells every second client what the one before did: how many bytes of noise came, how that ended, and whether they were right.
+fn witness(port: &str) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut taken = Vec::new();
+        let end = match stream.read_to_end(&mut taken) {
+            Ok(_) => "end".to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => "reset".to_owned(),
+            Err(error) => error.kind().to_string(),
+        };
+        let (mut stream, _) = listener.accept().unwrap();
+        write!(stream, "{} {end} {}", taken.len(), is_noise(&taken, 1)).unwrap();
+    }
+}
+
+/// Asks the role [`cut`] for every length of [`CUTS`]; `true`, or what was wrong.
+fn take(address: &str) {
+    for length in CUTS {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "{length:020}").unwrap();
+        let mut taken = Vec::new();
+        let end = stream.read_to_end(&mut taken).map_err(|error| error.kind());
+        let is_prefix = taken.len() as u64 <= length && is_noise(&taken, 1);
+        if !is_prefix || end != Err(std::io::ErrorKind::ConnectionReset) {
+            println!("\nreply {length}: {} bytes, {end:?}, right: {is_prefix}", taken.len());
+            return;
+        }
+    }
+    println!("\nreply true");
+}
+
+/// `address:port length`: waits for the end of what the server sends, then sends; what the role [`close_first`] tells of it.
+fn send_after_end(argument: &str) {
+    let (address, length) = argument.split_once(' ').unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    assert_eq!(take_all(&mut stream).0, 0);
+    send_noise(&mut stream, length.parse().unwrap(), 1).unwrap();
+    drop(stream);
+    let mut told = String::new();
+    TcpStream::connect(address).unwrap().read_to_string(&mut told).unwrap();
+    println!("\nreply {told}");
+}
+
+/// Whether these are the first bytes that [`send_noise`] sends.
+pub(crate) fn is_noise(bytes: &[u8], seed: u64) -> bool {
+    let mut expected = Vec::new();
+    send_noise(&mut expected, bytes.len() as u64, seed).unwrap();
+    bytes == expected
 }
 
 /// `address:port hex` -> the answer in hexadecimal, or `none`.

@@ -1,0 +1,207 @@
+//! Published ports under load and with peers that misbehave: every byte right, nothing left behind, nobody hangs.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use dpack_network::{Client, Port};
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::roles::{CUTS, is_noise, noise_sum, send_noise, take_all};
+use crate::support::{Project, descriptors, published, seconds, tcp, wait_until};
+
+/// Descriptors that the network process keeps for later: pipes, of each of its threads.
+const SPARE: usize = 64;
+
+#[test]
+fn ten_thousand_idle_connections_are_held() {
+    // Two descriptors each in the network process; only root may ask for more than it was given.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(65_536), maximum: Some(65_536) });
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) }).unwrap();
+    let count = usize::try_from(hard.saturating_sub(400) / 2).unwrap().min(10_000);
+
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80), tcp(81)]);
+    let holder = web.serve("hold", "80");
+    let _service = web.serve("exchange", "81");
+    let pid = project.network.pid();
+    exchange(attached.ports[1].addresses[0], 10);
+    wait_until("the first connection has ended", || client.status().unwrap().connections == 0);
+    let (before, memory) = (descriptors(pid), private_memory(pid));
+
+    let streams: Vec<TcpStream> =
+        (0..count).map(|_| TcpStream::connect(published(&attached)).unwrap()).collect();
+    wait_until("all are connected", || client.status().unwrap().connections == count as u64);
+    let each = (private_memory(pid) - memory) * 1000 / count;
+    println!("{count} idle connections: {each} KiB of the network process for each 1,000");
+    assert!(each < 8 * 1024, "{each} KiB for 1,000 connections");
+    exchange(attached.ports[1].addresses[0], 1 << 20);
+
+    // The server goes: every client hears of it, although nothing was ever sent.
+    drop(holder);
+    for mut stream in streams {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        match stream.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            other => panic!("{other:?}"),
+        }
+    }
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+    wait_until("descriptors are closed", || descriptors(pid) <= before + SPARE);
+}
+
+/// Resident memory that is the process's own, in KiB (proc_pid_smaps(5)).
+fn private_memory(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("Private_"));
+    lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()).sum()
+}
+
+#[test]
+fn either_side_may_close_first() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("close-first", "80");
+
+    let mut stream = connect(published(&attached));
+    assert_eq!(take_all(&mut stream).0, 0, "the server has closed its side");
+    let sent = send_noise(&mut stream, 3_000_001, 1).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    wait_until("the connection has ended", || client.status().unwrap().connections == 0);
+    let mut told = String::new();
+    connect(published(&attached)).read_to_string(&mut told).unwrap();
+    assert_eq!(told, format!("{} {sent}", 3_000_001));
+}
+
+#[test]
+fn a_reset_at_any_byte_is_a_reset_for_the_other_side() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80), tcp(81), tcp(82)]);
+    let _cuts = web.serve("cut", "80");
+    let _witness = web.serve("witness", "81");
+    let before = descriptors(project.network.pid());
+
+    for length in CUTS {
+        // The server cuts after so many bytes; what arrived is a beginning of what was sent, and no end was claimed.
+        let mut stream = connect(attached.ports[0].addresses[0]);
+        write!(stream, "{length:020}").unwrap();
+        let mut taken = Vec::new();
+        let error = stream.read_to_end(&mut taken).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{length}");
+        assert!(taken.len() as u64 <= length && is_noise(&taken, 1), "{length}");
+    }
+    for length in CUTS {
+        let mut stream = connect(attached.ports[1].addresses[0]);
+        send_noise(&mut stream, length, 1).unwrap();
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        // The next connection is told of the last.
+        let mut stream = connect(attached.ports[1].addresses[0]);
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        let (seen, end) = told.split_once(' ').unwrap();
+        assert_eq!(end, "reset true", "{length}: {told}");
+        assert!(seen.parse::<u64>().unwrap() <= length, "{length}: {told}");
+    }
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+    assert!(descriptors(project.network.pid()) <= before + SPARE);
+}
+
+#[test]
+fn short_connections_without_end_leave_nothing_behind() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+    let pid = project.network.pid();
+    exchange(published(&attached), 10);
+    wait_until("the first connection has ended", || client.status().unwrap().connections == 0);
+    let before = descriptors(pid);
+
+    // Five minutes at full speed: DPACK_TEST_SECONDS=300.
+    let (end, mut count) = (Instant::now() + seconds(2), 0_u64);
+    while Instant::now() < end {
+        let address = published(&attached);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|number| exchange(address, number * 37)));
+            }
+        });
+        count += 200;
+    }
+    println!("{count} connections");
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+    wait_until("descriptors are closed", || descriptors(pid) <= before + SPARE);
+}
+
+#[test]
+fn a_crowd_that_comes_at_once_is_served() {
+    const CROWD: usize = 500;
+    let (project, mut client) = Project::start(&["default"]);
+    // Nobody accepts yet: all of them wait in the backlog.
+    let opened = client.publish("web", &[tcp(80)]).unwrap();
+    let address = opened[0].addresses[0];
+    let waiting: Vec<TcpStream> = (0..CROWD).map(|_| connect(address)).collect();
+    let web = project.container("web");
+    let _service = web.serve("exchange", "80");
+    web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    for (number, stream) in waiting.into_iter().enumerate() {
+        finish_exchange(stream, number as u64);
+    }
+}
+
+#[test]
+fn a_port_that_the_kernel_chose_can_be_asked_for_again() {
+    let (mut project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+    let address = published(&attached);
+    assert_ne!(address.port(), 0);
+    exchange(address, 1000);
+    // As the supervisor does it after a sudden death.
+    let mut client: Client = project.replace_network_process();
+    client.configure(&crate::support::configs(&["default"])).unwrap();
+    let again = Port { published: Some(address.port()), ..tcp(80) };
+    let attached = web.attach(&mut client, &[("default", &[])], &[again]);
+    assert_eq!(published(&attached), address);
+    exchange(address, 1000);
+}
+
+#[test]
+fn a_container_sees_its_own_address_as_the_peers() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("listen", "0.0.0.0:80");
+    let mut told = String::new();
+    connect(published(&attached)).read_to_string(&mut told).unwrap();
+    assert_eq!(told.parse::<Ipv4Addr>().unwrap(), attached.address().unwrap());
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// What the role `exchange` is for: every byte is right both ways.
+fn exchange(address: SocketAddr, length: u64) {
+    finish_exchange(connect(address), length);
+}
+
+fn finish_exchange(mut stream: TcpStream, length: u64) {
+    let sent = send_noise(&mut stream, length, length).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut told = [0; 41];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(told, *format!("{length:020} {sent:020}").as_bytes());
+    assert_eq!(take_all(&mut stream), (length, noise_sum(length, 2)));
+}
