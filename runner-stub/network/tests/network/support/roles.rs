@@ -152,12 +152,18 @@ fn reset(port: &str) {
     }
 }
 
-/// Keeps every connection and says nothing.
+/// Greets every connection by one byte and keeps it.
 fn hold(port: &str) {
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    // Whom the library's backlog of 128 has no room for believes to be connected, and is never told that he is not.
+    rustix::net::listen(&listener, 4096).unwrap();
     println!("\nup");
-    let kept: Vec<_> = listener.incoming().map(Result::unwrap).collect();
-    drop(kept);
+    let mut kept = Vec::new();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        stream.write_all(b"!").unwrap();
+        kept.push(stream);
+    }
 }
 
 /// Closes its side of the first connection at once and takes everything; tells the next connection what that was.
