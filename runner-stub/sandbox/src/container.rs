@@ -64,6 +64,7 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
     let Creation { bundle, streams, home, detached } = creation;
     let mapped = Mapped::current();
     process::check(&bundle.spec.process)?;
+    rootfs::sysctls::check(&bundle.spec)?;
     let filter = bundle.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let nothing = Resources::default();
     let resources = bundle.spec.linux.resources.as_ref().unwrap_or(&nothing);

@@ -70,6 +70,8 @@ struct Request {
     namespaces: i32,
     /// It has limits, which must hold for this process too.
     limited: bool,
+    /// Its control group; found by PID 1 without.
+    group: Option<Group>,
     /// PID 1 as the caller sees it.
     init: i32,
     stdin: bool,
@@ -123,12 +125,14 @@ pub(crate) fn become_joined(
     init: Child,
     bundle: &Bundle,
     process: Process,
+    group: Option<&Group>,
     detach: bool,
     ways: Ways,
 ) -> Result<Infallible, Error> {
     process::check(&process)?;
     let request = Request {
         detach,
+        group: group.cloned(),
         preserved: u32::try_from(ways.preserved.len()).unwrap_or(0),
         // The keeper of IDs would end with us.
         birth: None,
@@ -143,6 +147,7 @@ impl Request {
             namespaces: namespaces(bundle).bits(),
             limited: bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty()),
             init: init.pid,
+            group: None,
             stdin: true,
             bound: false,
             limit_ms: None,
@@ -338,7 +343,8 @@ fn join(
         false => None,
     };
     let foreground = Foreground::new()?;
-    match Group::of_process(request.init).map(|group| group.enter_from_outside()) {
+    let group = request.group.or_else(|| Group::of_process(request.init));
+    match group.map(|group| group.enter_from_outside()) {
         Some(Err(error)) if request.limited => return Err(error),
         _ => {}
     }

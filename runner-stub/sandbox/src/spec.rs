@@ -145,6 +145,10 @@ pub(crate) struct Mount {
     pub(crate) source: Option<String>,
     #[serde(default)]
     pub(crate) options: Vec<String>,
+    #[serde(default, rename = "uidMappings")]
+    pub(crate) uid_mappings: Option<serde_json::Value>,
+    #[serde(default, rename = "gidMappings")]
+    pub(crate) gid_mappings: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,10 +182,9 @@ pub(crate) struct Linux {
     pub(crate) uid_mappings: Vec<IdMapping>,
     #[serde(default)]
     pub(crate) gid_mappings: Vec<IdMapping>,
-    /// Where the caller would like the control group: a wish that another place may answer.
+    /// Where the control group is made, for the OCI runtime command line; else the place of the project decides.
     #[serde(default)]
-    #[expect(dead_code, reason = "the place of the project decides where groups lie")]
-    cgroups_path: Option<String>,
+    pub(crate) cgroups_path: Option<String>,
     #[serde(flatten)]
     unknown: BTreeMap<String, serde_json::Value>,
 }
@@ -255,9 +258,20 @@ pub(crate) enum NamespaceKind {
     Time,
 }
 
+/// config-linux.md, "Devices".
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Device {
     pub(crate) path: String,
+    /// `c`, `u`, `b` or `p`.
+    #[serde(default, rename = "type")]
+    pub(crate) kind: Option<String>,
+    #[serde(default)]
+    pub(crate) major: Option<i64>,
+    #[serde(default)]
+    pub(crate) minor: Option<i64>,
+    #[serde(default)]
+    pub(crate) file_mode: Option<u32>,
 }
 
 impl Bundle {
@@ -367,6 +381,8 @@ impl Spec {
             ("linux.personality", self.linux.personality.is_some()),
             ("linux.timeOffsets", self.linux.time_offsets.is_some()),
             ("linux.namespaces.time", self.namespace(NamespaceKind::Time).is_some()),
+            ("mounts.uidMappings", self.mounts.iter().any(|mount| mount.uid_mappings.is_some())),
+            ("mounts.gidMappings", self.mounts.iter().any(|mount| mount.gid_mappings.is_some())),
         ];
         if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
             return Err(Error::Unsupported { property });

@@ -198,13 +198,17 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
-    let failure = Failure::from(&error);
+    report(&arguments, "error", &Failure::from(&error));
+    ExitCode::from(1)
+}
+
+/// On standard error, and in the log where there is one.
+fn report(arguments: &Arguments, level: &str, failure: &Failure) {
     if let Some(path) = &arguments.log {
-        log(path, arguments.log_format, &failure);
+        log(path, arguments.log_format, level, failure);
     }
     let hint = failure.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    output::note(&format!("error: {}{hint}", failure.line()));
-    ExitCode::from(1)
+    output::note(&format!("{level}: {}{hint}", failure.line()));
 }
 
 fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -230,7 +234,12 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             })?;
             oci::kill(&root, &kill.id, signal, kill.all)
         }
-        Verb::Delete(delete) => oci::delete(&root, &delete.id, delete.force),
+        Verb::Delete(delete) => {
+            if let Some(warning) = oci::delete(&root, &delete.id, delete.force)? {
+                report(arguments, "warning", &Failure::from(&warning));
+            }
+            Ok(())
+        }
         Verb::Exec(exec) => execute(&root, exec).map(|never| match never {}),
         Verb::Ps(ps) => {
             let pids = oci::processes(&root, &ps.id)?;
@@ -289,13 +298,13 @@ fn print(value: &serde_json::Value) {
 }
 
 /// As logrus does, which callers read.
-fn log(path: &std::path::Path, format: LogFormat, failure: &Failure) {
+fn log(path: &std::path::Path, format: LogFormat, level: &str, failure: &Failure) {
     let time = crate::time::format(crate::time::now());
     let line = match format {
         LogFormat::Json => {
-            serde_json::json!({"level": "error", "msg": failure.line(), "time": time}).to_string()
+            serde_json::json!({"level": level, "msg": failure.line(), "time": time}).to_string()
         }
-        LogFormat::Text => format!("time={time:?} level=error msg={:?}", failure.line()),
+        LogFormat::Text => format!("time={time:?} level={level} msg={:?}", failure.line()),
     };
     // The error is told on standard error, too.
     let _ =

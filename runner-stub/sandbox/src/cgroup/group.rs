@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy;
-use super::place::Place;
+use super::place::{Place, inherit_processors};
 use super::resources::Resources;
 use super::systemd;
 use crate::Error;
@@ -49,7 +49,7 @@ impl Group {
         if !place.has_groups() {
             return Ok(None);
         }
-        let name = format!("{PREFIX}{name}");
+        let name = if place.exact { name.to_owned() } else { format!("{PREFIX}{name}") };
         let mut group = Group::default();
         let made = group.make(place, &name).and_then(|()| group.limit(place, resources));
         match made {
@@ -79,11 +79,7 @@ impl Group {
                 make_folder(&dir)?;
             }
             if controller == "cpuset" {
-                // Without processors and memory nodes nothing can enter.
-                for file in ["cpuset.cpus", "cpuset.mems"] {
-                    let inherited = fs::read(parent.join(file)).map_err(failed(&parent.join(file)))?;
-                    fs::write(dir.join(file), inherited).map_err(failed(&dir.join(file)))?;
-                }
+                inherit_processors(&dir);
             }
             self.v1.insert(controller.clone(), dir);
         }
@@ -156,6 +152,30 @@ impl Group {
                 .v1
                 .iter()
                 .filter_map(|(name, folder)| Some((name.clone(), own(&folder.own)?)))
+                .collect(),
+        };
+        (group != Group::default()).then_some(group)
+    }
+
+    /// The group of a container that has just been made, by its PID 1, wherever it was to be made.
+    pub(crate) fn made_in(place: &Place, name: &str, pid: i32) -> Option<Group> {
+        if !place.exact {
+            return Self::of_process(pid);
+        }
+        let folders = hierarchy::of(&pid.to_string());
+        let own = |folder: &hierarchy::Folder, parent: &Path| {
+            (folder.own == parent.join(name)).then(|| folder.own.clone())
+        };
+        let group = Group {
+            v2: folders
+                .v2
+                .as_ref()
+                .zip(place.v2.as_ref())
+                .and_then(|(folder, place)| own(folder, &place.dir)),
+            v1: place
+                .v1
+                .iter()
+                .filter_map(|(name, parent)| Some((name.clone(), own(folders.v1.get(name)?, parent)?)))
                 .collect(),
         };
         (group != Group::default()).then_some(group)
@@ -243,9 +263,13 @@ impl Group {
     }
 }
 
-/// An empty one that an earlier run left may be there; its counters would be those of that run.
+/// An empty one that an earlier run left may be there; its counters would be those of that run. Only a name that a bundle
+/// chose has folders above it that may be missing.
 fn make_folder(dir: &Path) -> Result<(), Error> {
     let _ = fs::remove_dir(dir);
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above).map_err(failed(above))?;
+    }
     fs::create_dir(dir).map_err(failed(dir))
 }
 

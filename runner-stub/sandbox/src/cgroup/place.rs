@@ -32,6 +32,9 @@ pub struct Place {
     lack: Option<Lack>,
     /// The user's manager ends with the last session, and the scope with it.
     pub(super) mortal: bool,
+    /// Groups have the names that they are given (`linux.cgroupsPath`), and not names of ours.
+    #[serde(default)]
+    pub(super) exact: bool,
 }
 
 /// A folder of version 2.
@@ -69,14 +72,19 @@ impl Place {
     /// Finds a place, and changes what must be changed for it: our own processes may move, a scope may be made. Without
     /// `limits` nothing is changed but the controllers of folders that are ours.
     pub fn prepare(name: &str, limits: bool) -> Self {
+        let scope = Scope { name: format!("dpack-{name}-{}.scope", std::process::id()), slice: None };
+        Self::prepare_in(&scope, limits, false)
+    }
+
+    /// The scope is made wherever systemd runs when it is `wanted`, else only for limits in a place that is not ours.
+    fn prepare_in(scope: &Scope, limits: bool, wanted: bool) -> Self {
         let mut folders = hierarchy::of("self");
         let uid = crate::idmap::outside_user();
         let mut place = Place::default();
         let mut trouble = None;
         let managed = systemd::is_there();
-        if limits && managed && !is_delegated(&folders) {
-            let scope = format!("dpack-{name}-{}.scope", std::process::id());
-            match systemd::start_scope(uid, &scope, std::process::id()) {
+        if managed && (wanted || (limits && !is_delegated(&folders))) {
+            match systemd::start_scope(uid, &scope.name, scope.slice.as_deref(), std::process::id()) {
                 Ok(()) => {
                     place.mortal = !systemd::lingers(uid);
                     folders = hierarchy::of("self");
@@ -93,6 +101,57 @@ impl Place {
         place
     }
 
+    /// The place and the group's name that `linux.cgroupsPath` asks for (config-linux.md, "Cgroups Path"): from the roots of
+    /// the hierarchies; with a relative path, from where groups are made anyway; and as `slice:prefix:name` a scope of systemd.
+    /// A hierarchy in which the user may make no groups is left out, and limits that need it are errors later.
+    pub(crate) fn at(path: &str, id: &str, limits: bool) -> Result<(Self, String), Error> {
+        let refused = |reason: &str| Error::Invalid {
+            property: "linux.cgroupsPath".to_owned(),
+            reason: reason.to_owned(),
+        };
+        if let [slice, prefix, name] = path.split(':').collect::<Vec<_>>()[..]
+            && !path.contains('/')
+        {
+            if !systemd::is_there() {
+                return Err(refused("it names a slice, and systemd does not run here"));
+            }
+            let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}-{name}") };
+            let slice = (!slice.is_empty()).then(|| slice.to_owned());
+            let place = Self::prepare_in(&Scope { name: format!("{name}.scope"), slice }, limits, true);
+            return Ok((place, id.to_owned()));
+        }
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.is_empty() || parts.contains(&"..") || path.contains('\0') {
+            return Err(refused("a path without `..` is needed"));
+        }
+        if !path.starts_with('/') {
+            return Ok((Self { exact: true, ..Self::prepare(id, limits) }, parts.join("/")));
+        }
+        let (name, above) = parts.split_last().ok_or_else(|| refused("a path is needed"))?;
+        let folders = hierarchy::of("self");
+        let v2 = folders.v2.as_ref().and_then(|own| descend(&own.mount, above, &enable));
+        let v1 = folders.v1.iter().filter_map(|(controller, own)| {
+            let dir = match controller.as_str() {
+                "cpuset" => descend(&own.mount, above, &inherit_processors),
+                _ => descend(&own.mount, above, &|_| {}),
+            };
+            Some((controller.clone(), dir?))
+        });
+        let place = Place {
+            v2: v2.map(|dir| Unified { controllers: words(&dir.join("cgroup.subtree_control")), dir }),
+            v1: v1.collect(),
+            lack: Some(Lack {
+                reason: format!(
+                    "the control group `{path}`, which the bundle names, is not the user's to make"
+                ),
+                hint: "leave `linux.cgroupsPath` out, so that a place is looked for".to_owned(),
+            }),
+            mortal: false,
+            exact: true,
+        };
+        Ok((place, (*name).to_owned()))
+    }
+
     /// What [`Place::prepare`] would find, with nothing changed: for `doctor`.
     pub fn look() -> Self {
         let folders = hierarchy::of("self");
@@ -102,7 +161,7 @@ impl Place {
             Some(Unified { controllers: words(&dir.join("cgroup.controllers")), dir })
         });
         let v1 = folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
-        let mut place = Place { v2, v1, lack: None, mortal: false };
+        let mut place = Place { v2, v1, ..Place::default() };
         place.lack = Some(lack(&folders, &place, systemd::is_there(), None, uid));
         place
     }
@@ -228,8 +287,8 @@ fn unified(own: &Folder, limits: bool) -> Option<Unified> {
             dir
         }
     };
-    let controllers = enable(&dir);
-    Some(Unified { dir, controllers })
+    enable(&dir);
+    Some(Unified { controllers: words(&dir.join("cgroup.subtree_control")), dir })
 }
 
 /// The root of the hierarchy, which may have processes, has no type.
@@ -258,8 +317,40 @@ fn is_our_program(pid: i32) -> bool {
     theirs.is_some() && theirs == identity("/proc/self/exe".to_owned())
 }
 
-/// Passes on all controllers that there are; those that groups below can use afterwards.
-fn enable(dir: &Path) -> Vec<String> {
+/// A scope of systemd.
+struct Scope {
+    name: String,
+    /// The manager's own choice without.
+    slice: Option<String>,
+}
+
+/// Makes the folders `parts` below a mount, preparing each for groups below it. None when one cannot be made.
+fn descend(mount: &Path, parts: &[&str], prepare: &dyn Fn(&Path)) -> Option<PathBuf> {
+    let mut dir = mount.to_owned();
+    prepare(&dir);
+    for part in parts {
+        dir.push(part);
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
+            _ => prepare(&dir),
+        }
+    }
+    may_write(&dir).then_some(dir)
+}
+
+/// Version 1: without processors and memory nodes no process can enter a group of `cpuset`.
+pub(super) fn inherit_processors(dir: &Path) {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let above = dir.parent().and_then(|above| fs::read(above.join(file)).ok());
+        if let (true, Some(above)) = (own.trim().is_empty(), above) {
+            let _ = fs::write(dir.join(file), above);
+        }
+    }
+}
+
+/// Passes on all controllers that there are.
+fn enable(dir: &Path) {
     let control = dir.join("cgroup.subtree_control");
     let enabled = words(&control);
     for controller in words(&dir.join("cgroup.controllers")) {
@@ -268,7 +359,6 @@ fn enable(dir: &Path) -> Vec<String> {
             let _ = fs::write(&control, format!("+{controller}"));
         }
     }
-    words(&control)
 }
 
 /// The folder for a controller of version 1: our own, else one that somebody made for us at the top.

@@ -21,8 +21,8 @@ pub struct Resources {
     hugepage_limits: Vec<HugepageLimit>,
     /// Files of version 2 by name.
     unified: BTreeMap<String, String>,
-    /// Which devices may be opened. A user namespace can make no device node, and none but those listed in
-    /// `linux.devices` are bound into the container: there is nothing left to deny.
+    /// Which devices may be opened. None but the usual ones and those listed in `linux.devices` are bound into the container;
+    /// a rule that denies keeps all others from being made ([`Resources::denies_devices`]).
     devices: Vec<serde_json::Value>,
     network: Option<serde_json::Value>,
     rdma: Option<serde_json::Value>,
@@ -157,6 +157,11 @@ impl Resources {
     /// Nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.settings().is_ok_and(|settings| settings.is_empty())
+    }
+
+    /// There is a rule that denies devices.
+    pub(crate) fn denies_devices(&self) -> bool {
+        self.devices.iter().any(|rule| rule.get("allow") != Some(&serde_json::Value::Bool(true)))
     }
 
     /// All limits, in the order in which they are written.

@@ -27,8 +27,9 @@ pub(super) fn lingers(uid: u32) -> bool {
     uid == 0 || Path::new("/var/lib/systemd/linger").join(name).exists()
 }
 
-/// Puts a process into a new scope, and waits until it is there.
-pub(super) fn start_scope(uid: u32, name: &str, pid: u32) -> io::Result<()> {
+/// Puts a process into a new scope, in a slice other than the manager's own choice if one is named, and waits until it is
+/// there.
+pub(super) fn start_scope(uid: u32, name: &str, slice: Option<&str>, pid: u32) -> io::Result<()> {
     let mut connection = Connection::open(&socket(uid), uid)?;
     let mut body = Encoder::default();
     body.string(name).string("fail").array(8, |properties| {
@@ -45,6 +46,10 @@ pub(super) fn start_scope(uid: u32, name: &str, pid: u32) -> io::Result<()> {
         properties.signature("b").u32(1);
         property(properties, "CollectMode");
         properties.signature("s").string("inactive-or-failed");
+        if let Some(slice) = slice {
+            property(properties, "Slice");
+            properties.signature("s").string(slice);
+        }
     });
     body.array(8, |_| {});
     let serial = connection.call("StartTransientUnit", "ssa(sv)a(sa(sv))", &body)?;

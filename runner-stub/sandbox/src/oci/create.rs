@@ -96,7 +96,10 @@ pub fn create(options: &Create<'_>) -> Result<(), Error> {
     let reserved = Reserved::take(options.root, options.id)?;
     let listener = reserved.listen()?;
     let limited = bundle.spec.linux.resources.as_ref().is_some_and(|resources| !resources.is_empty());
-    let home = Home { place: Place::prepare(options.id, limited), name: options.id.to_owned() };
+    let home = match bundle.spec.linux.cgroups_path.as_deref().filter(|path| !path.is_empty()) {
+        Some(path) => Place::at(path, options.id, limited).map(|(place, name)| Home { place, name })?,
+        None => Home { place: Place::prepare(options.id, limited), name: options.id.to_owned() },
+    };
     let request = Request {
         id: options.id.to_owned(),
         bundle: bundle.dir.clone(),
@@ -115,7 +118,7 @@ pub fn create(options: &Create<'_>) -> Result<(), Error> {
         init: init.id,
         boot_id: boot_id(),
         hooks: bundle.spec.hooks.clone(),
-        group: Group::of_process(init.pid),
+        group: Group::made_in(&request.home.place, &request.home.name, init.pid),
         dir: reserved.dir.clone(),
     };
     reserved.commit(&record)?;

@@ -72,7 +72,7 @@ pub fn exec(root: &Path, id: &str, options: &Exec<'_>) -> Result<Infallible, Err
         std::fs::File::create(path).map_err(|source| Error::Write { path: path.to_owned(), source })
     });
     let ways = Ways { pid_file: pid_file.transpose()?.map(Into::into), console, preserved };
-    exec::become_joined(init, &bundle, process, options.detach, ways)
+    exec::become_joined(init, &bundle, process, record.group.as_ref(), options.detach, ways)
 }
 
 fn document(path: &Path) -> Result<Process, Error> {

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 /// Mount options that are taken.
 const MOUNT_OPTIONS: &[&str] = &[
-    "acl",
     "async",
     "atime",
     "bind",
@@ -17,6 +16,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "nodev",
     "nodiratime",
     "noexec",
+    "nolazytime",
     "norelatime",
     "nosuid",
     "nosymfollow",
@@ -28,7 +28,6 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rnodiratime",
     "rnoexec",
     "rnorelatime",
-    "rnostrictatime",
     "rnosuid",
     "rnosymfollow",
     "ro",
@@ -39,6 +38,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rshared",
     "rslave",
     "rstrictatime",
+    "rsuid",
     "runbindable",
     "rw",
     "shared",
@@ -48,9 +48,10 @@ const MOUNT_OPTIONS: &[&str] = &[
     "symfollow",
     "tmpcopyup",
     "unbindable",
-    "nolazytime",
-    "rsuid",
 ];
+
+const SECCOMP_FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
 
 /// The `features` document.
 pub fn features() -> Value {
@@ -64,7 +65,20 @@ pub fn features() -> Value {
             "capabilities": crate::process::capability_names(),
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": false },
             "mountExtensions": { "idmap": { "enabled": false } },
+            "seccomp": {
+                "enabled": true,
+                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRAP"],
+                "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
+                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+                "knownFlags": SECCOMP_FLAGS,
+                "supportedFlags": SECCOMP_FLAGS,
+            },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
+            "netDevices": { "enabled": false },
         },
         "annotations": { "dev.dpack.version": env!("CARGO_PKG_VERSION") },
     })

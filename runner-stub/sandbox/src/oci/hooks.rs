@@ -91,10 +91,10 @@ impl Hooks {
         Ok(())
     }
 
-    /// Runs them one after the other. The first failure ends it, except after the start and after the end, where all are run
-    /// and the first failure is told.
+    /// Runs them one after the other. The first failure ends it, except after the end, where all are run and the first failure
+    /// is told.
     pub(crate) fn run(&self, stage: Stage, state: &serde_json::Value) -> Result<(), Error> {
-        let goes_on = matches!(stage, Stage::Poststart | Stage::Poststop);
+        let goes_on = stage == Stage::Poststop;
         let mut result = Ok(());
         for (name, hook) in self.of(stage) {
             let failed = |source| Error::Hook { stage: name, path: hook.path.clone(), source };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_it_before_the_start_and_not_after() {
+    fn a_failure_ends_it_except_after_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let touch = |name: &str| {
             let file = dir.path().join(name);
@@ -174,12 +174,12 @@ mod tests {
         };
         let fails = serde_json::json!({"path": "/bin/false"});
         let json =
-            serde_json::json!({"createRuntime": [&fails, touch("a")], "poststart": [fails, touch("b")]});
+            serde_json::json!({"createRuntime": [&fails, touch("a")], "poststop": [fails, touch("b")]});
         let hooks = hooks(&json.to_string());
         let state = serde_json::Value::Null;
         let error = hooks.run(Stage::CreateRuntime, &state).unwrap_err();
         assert!(error.to_string().contains("createRuntime"), "{error}");
-        assert!(hooks.run(Stage::Poststart, &state).is_err());
+        assert!(hooks.run(Stage::Poststop, &state).is_err());
         assert!(!dir.path().join("a").exists() && dir.path().join("b").exists());
     }
 

@@ -27,9 +27,9 @@ pub use features::features;
 pub(crate) use hooks::{Hooks, Stage};
 pub use state::{Status, default_root};
 
+use crate::Error;
 use crate::channel::{Channel, Message};
 use crate::signal::Signal;
-use crate::{Error, cgroup};
 use state::Record;
 
 /// Runs the command of a created container; returns when it is executed, or with what hindered it.
@@ -44,8 +44,14 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
         Some(_) => return Err(Error::Vanished { process: "the container's first process" }),
     }
     record.mark_started()?;
-    // A hook's failure is told and hinders nothing (runtime.md, "Lifecycle").
-    record.hooks().run(Stage::Poststart, &record.describe(Status::Running))
+    let hooks = record.hooks().run(Stage::Poststart, &record.describe(Status::Running));
+    if hooks.is_err() {
+        // runtime.md, "Lifecycle", step 9: an error, the end of the container, and what follows that.
+        record.end()?;
+        record.remove()?;
+        let _ = record.hooks().run(Stage::Poststop, &record.describe(Status::Stopped));
+    }
+    hooks
 }
 
 /// The state as the runtime specification has it.
@@ -70,9 +76,10 @@ pub fn kill(root: &Path, id: &str, signal: Signal, all: bool) -> Result<(), Erro
 }
 
 /// Removes what is left of a stopped container; with `force`, kills it first. A container that is not there is then no error.
-pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
+/// What comes back is a warning: a `poststop` hook that fails hinders nothing (runtime.md, "Lifecycle", step 13).
+pub fn delete(root: &Path, id: &str, force: bool) -> Result<Option<Error>, Error> {
     let record = match Record::load(root, id) {
-        Err(Error::NoContainer { .. }) if force => return state::discard(root, id),
+        Err(Error::NoContainer { .. }) if force => return state::discard(root, id).map(|()| None),
         record => record?,
     };
     if force {
@@ -80,7 +87,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
     }
     record.expect(id, &[Status::Stopped], "deleted")?;
     record.remove()?;
-    record.hooks().run(Stage::Poststop, &record.describe(Status::Stopped))
+    Ok(record.hooks().run(Stage::Poststop, &record.describe(Status::Stopped)).err())
 }
 
 /// The container's processes, as the caller sees them.
@@ -95,7 +102,7 @@ pub fn freeze(root: &Path, id: &str, frozen: bool) -> Result<(), Error> {
     let record = Record::load(root, id)?;
     let from = if frozen { [Status::Running, Status::Created] } else { [Status::Paused, Status::Paused] };
     record.expect(id, &from, if frozen { "paused" } else { "resumed" })?;
-    cgroup::Group::of_process(record.pid()).ok_or(Error::NoFreezer)?.freeze(frozen)
+    record.group.as_ref().ok_or(Error::NoFreezer)?.freeze(frozen)
 }
 
 /// Written aside and renamed: who reads it reads a whole number.

@@ -53,12 +53,16 @@ impl Status {
     }
 }
 
-/// Where states lie when nothing is said.
+/// Where states lie when nothing is said. Who is root in a user namespace only, as below rootless podman, has the folder
+/// of its user.
 pub fn default_root() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root()) {
-        Some(folder) => PathBuf::from(folder).join("dpack-oci"),
-        None => PathBuf::from("/run/dpack-oci"),
-    }
+    let uid = crate::idmap::outside_user();
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
+        _ if uid == 0 => PathBuf::from("/run"),
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(format!("/run/user/{uid}")),
+    };
+    folder.join("dpack-oci")
 }
 
 /// `state.json`.

@@ -27,9 +27,18 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Whether all names are known.
+/// Whether all names are known, and each is there once (config.md, "POSIX process": MUST generate an error).
 pub(super) fn check(limits: &[crate::spec::Rlimit]) -> Result<(), Error> {
-    limits.iter().try_for_each(|limit| find(&limit.kind).map(drop))
+    for (index, limit) in limits.iter().enumerate() {
+        find(&limit.kind)?;
+        if limits[..index].iter().any(|other| other.kind == limit.kind) {
+            return Err(Error::Invalid {
+                property: "process.rlimits".to_owned(),
+                reason: format!("`{}` is there twice", limit.kind),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn find(name: &str) -> Result<Resource, Error> {

@@ -70,6 +70,16 @@ fn copy(root: &OwnedFd, target: &str, volume: &Path) -> io::Result<()> {
     result
 }
 
+/// Copies what the folder `image` holds into the empty folder `to`, and with `attributes` also the folder's own mode, owner
+/// and times.
+pub(super) fn fill(image: &OwnedFd, to: &OwnedFd, attributes: bool) -> io::Result<()> {
+    let image = rustix::fs::openat(image, c".", DIRECTORY, Mode::empty())?;
+    let to = rustix::fs::openat(to, c".", DIRECTORY, Mode::empty())?;
+    let status = rustix::fs::fstat(&image)?;
+    entries(&image, &to, &status, 0)?;
+    if attributes { self::attributes(&image, &to, &status) } else { Ok(()) }
+}
+
 fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
     for entry in Dir::read_from(directory)? {
         if !is_dot(entry?.file_name()) {
@@ -85,6 +95,11 @@ fn is_dot(name: &CStr) -> bool {
 
 /// Copies what `from` holds into `to`, then the folder's own attributes.
 fn directory(from: &OwnedFd, to: &OwnedFd, own: &Stat, depth: usize) -> io::Result<()> {
+    entries(from, to, own, depth)?;
+    attributes(from, to, own)
+}
+
+fn entries(from: &OwnedFd, to: &OwnedFd, own: &Stat, depth: usize) -> io::Result<()> {
     if depth > DEEPEST {
         return Err(io::Error::other("folders are nested too deeply"));
     }
@@ -127,7 +142,7 @@ fn directory(from: &OwnedFd, to: &OwnedFd, own: &Stat, depth: usize) -> io::Resu
             _ => {}
         }
     }
-    attributes(from, to, own)
+    Ok(())
 }
 
 fn owner_of_link(directory: &OwnedFd, name: &CStr, status: &Stat) -> io::Result<()> {

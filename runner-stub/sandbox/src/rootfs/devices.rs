@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::mounts::{attach, clone_tree};
 use super::resolve::{self, Kind};
 use crate::Error;
-use crate::spec::Spec;
+use crate::spec::{Device, Spec};
 
 /// The runtime specification's default devices.
 const DEFAULT: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
@@ -32,10 +32,16 @@ pub(super) fn make(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
     if spec.mounts.iter().find(is_bound).is_some() {
         return Ok(());
     }
-    let wanted = spec.linux.devices.iter().map(|device| device.path.as_str());
-    let more = wanted.filter(|path| !DEFAULT.contains(path));
-    for path in DEFAULT.into_iter().chain(more) {
-        bind(root, path).map_err(|source| Error::Device { path: path.to_owned(), source })?;
+    let failed = |path: &str| {
+        let path = path.to_owned();
+        move |source| Error::Device { path, source }
+    };
+    let wanted = &spec.linux.devices;
+    for path in DEFAULT.into_iter().filter(|path| !wanted.iter().any(|device| device.path == *path)) {
+        bind(root, path, &|_| Ok(())).map_err(failed(path))?;
+    }
+    for device in wanted {
+        bind(root, &device.path, &|host| agrees(host, device)).map_err(failed(&device.path))?;
     }
     let dev = resolve::existing(root, "/dev", ResolveFlags::empty())
         .map_err(|e| Error::Device { path: "/dev".to_owned(), source: e.into() })?;
@@ -48,12 +54,38 @@ pub(super) fn make(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn bind(root: &OwnedFd, path: &str) -> io::Result<()> {
+/// The host's node has to be the device that is meant, and no more open than asked for. Its owner stays.
+fn agrees(host: &Stat, device: &Device) -> io::Result<()> {
+    let wanted = match device.kind.as_deref() {
+        Some("c" | "u") => Some(FileType::CharacterDevice),
+        Some("b") => Some(FileType::BlockDevice),
+        Some(_) => return Err(io::Error::other("only character and block devices are supported")),
+        None => None,
+    };
+    let kind = FileType::from_raw_mode(host.st_mode);
+    let number = (rustix::fs::major(host.st_rdev), rustix::fs::minor(host.st_rdev));
+    let differs = |wanted: Option<i64>, is: u32| wanted.is_some_and(|wanted| wanted != i64::from(is));
+    if wanted.is_some_and(|wanted| wanted != kind)
+        || differs(device.major, number.0)
+        || differs(device.minor, number.1)
+    {
+        return Err(io::Error::other("this host has another device there, and no node can be made"));
+    }
+    if device.file_mode.is_some_and(|mode| host.st_mode & 0o777 & !mode != 0) {
+        return Err(io::Error::other("the host's node has a wider mode than `fileMode`, which stays"));
+    }
+    Ok(())
+}
+
+/// Binds the host's node, if it is a device and to the taste of `check`.
+fn bind(root: &OwnedFd, path: &str, check: &dyn Fn(&Stat) -> io::Result<()>) -> io::Result<()> {
     let host = super::open_outside(Path::new(path), OFlags::PATH)?;
-    let file_type = FileType::from_raw_mode(rustix::fs::fstat(&host)?.st_mode);
+    let status = rustix::fs::fstat(&host)?;
+    let file_type = FileType::from_raw_mode(status.st_mode);
     if !matches!(file_type, FileType::CharacterDevice | FileType::BlockDevice) {
         return Err(io::Error::other("it is not a device on this host"));
     }
+    check(&status)?;
     let tree = clone_tree(&host, false)?;
     Ok(attach(&tree, &resolve::target(root, path, Kind::File)?)?)
 }

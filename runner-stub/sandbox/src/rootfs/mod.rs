@@ -16,15 +16,17 @@ mod options;
 mod overlay;
 mod pivot;
 mod resolve;
+pub(crate) mod sysctls;
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::Error;
+use crate::cgroup::Resources;
 use crate::idmap::Mapped;
-use crate::spec::{Bundle, Spec};
+use crate::spec::Bundle;
 
 /// Makes the bundle's root file system the root of this process. `before_pivot` sees the host's paths still.
 pub(crate) fn enter(
@@ -33,19 +35,28 @@ pub(crate) fn enter(
     before_pivot: &dyn Fn() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let spec = &bundle.spec;
-    let plans =
+    let mut plans =
         spec.mounts.iter().map(|mount| options::plan(mount, mapped)).collect::<Result<Vec<_>, _>>()?;
+    // What the cgroup controller of devices does elsewhere: nodes that the container makes open nothing, because no mount has
+    // nodes but those bound below. In a user namespace no node can be made.
+    let denies_devices = spec.linux.resources.as_ref().is_some_and(Resources::denies_devices);
+    if denies_devices {
+        plans.iter_mut().for_each(options::Plan::deny_devices);
+    }
     let root_propagation = options::root_propagation(spec.linux.rootfs_propagation.as_deref())?;
     let keeps_slaves = plans.iter().any(|plan| plan.propagation.is_some()) || root_propagation.is_some();
     pivot::separate(keeps_slaves)?;
 
     let root = overlay::mount(bundle)?;
+    if denies_devices {
+        mounts::deny_devices(&root).map_err(|source| Error::Rootfs { path: bundle.rootfs(), source })?;
+    }
     for plan in &plans {
         mounts::mount(&root, plan, keeps_slaves)?;
     }
     devices::make(&root, spec)?;
     make_working_directory(&root, &spec.process.cwd)?;
-    sysctls(&root, spec)?;
+    sysctls::set(&root, spec)?;
     covers::cover(&root, spec)?;
     if spec.root.readonly {
         mounts::make_read_only(&root).map_err(|source| Error::Cover { path: "/".to_owned(), source })?;
@@ -87,18 +98,6 @@ fn make_working_directory(root: &OwnedFd, path: &str) -> Result<(), Error> {
         Err(error) if error.raw_os_error() == Some(nix::libc::EROFS) => Ok(()),
         Err(source) => Err(Error::WorkingDirectory { path: path.to_owned(), source }),
     }
-}
-
-fn sysctls(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
-    for (name, value) in &spec.linux.sysctl {
-        let failed = |source: rustix::io::Errno| Error::Sysctl { name: name.clone(), source: source.into() };
-        let path = format!("proc/sys/{}", name.replace('.', "/"));
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(failed)?;
-        rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
-    }
-    Ok(())
 }
 
 /// Opens a directory or file outside the container by its path there.

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use super::copyup;
-use super::options::{PRIVATE, Plan, READ_ONLY, What};
+use super::options::{NO_DEV, PRIVATE, Plan, READ_ONLY, What};
 use super::resolve::{self, Kind};
 use crate::Error;
 use crate::sys::{MountAttributes, set_mount_attributes};
@@ -26,7 +26,8 @@ pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Err
             }
             bind(root, plan, source, subpath.as_deref(), *recursive, slaves)
         }
-        What::FileSystem { kind, source, data } => match kind.as_str() {
+        What::FileSystem { kind, source, data, copy_up: true } => copied_up(root, plan, kind, source, data),
+        What::FileSystem { kind, source, data, .. } => match kind.as_str() {
             "cgroup" | "cgroup2" => control_groups(root, plan, data),
             "sysfs" => match file_system(root, plan, kind, source, data) {
                 // Only who owns the network namespace may mount sysfs: with the host's network its own tree, read-only.
@@ -54,6 +55,11 @@ pub(super) fn clone_tree(fd: impl AsFd, recursive: bool) -> rustix::io::Result<O
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(fd, c"", flags)
+}
+
+/// No device node opens on the mount (tree) that `fd` is the root of.
+pub(super) fn deny_devices(fd: impl AsFd) -> io::Result<()> {
+    set_mount_attributes(fd, true, &MountAttributes { set: NO_DEV, ..Default::default() })
 }
 
 /// The mount that `fd` is the root of, without those below.
@@ -118,6 +124,10 @@ fn bind(
     };
     apply(false, &plan.attributes).map_err(&failed)?;
     apply(true, &plan.recursive_attributes).map_err(&failed)?;
+    let file_type = FileType::from_raw_mode(status.st_mode);
+    if plan.denies_devices && !matches!(file_type, FileType::CharacterDevice | FileType::BlockDevice) {
+        deny_devices(&tree).map_err(&failed)?;
+    }
     if slaves {
         let (kind, recursive) =
             plan.propagation.map_or((PRIVATE, true), |propagation| (propagation.kind, propagation.recursive));
@@ -140,6 +150,27 @@ fn file_system(
     let mount = detached(kind, source, data, plan.attributes.set)
         .map_err(|(error, detail)| failed(plan, kind, detail)(error.into()))?;
     attach(&mount, &target).map_err(|e| failed(plan, kind, String::new())(e.into()))
+}
+
+/// `tmpcopyup`: a tmpfs that starts with what the image has at its mount point.
+fn copied_up(
+    root: &OwnedFd,
+    plan: &Plan,
+    kind: &str,
+    source: &str,
+    data: &[(String, Option<String>)],
+) -> Result<(), Error> {
+    let failed = |error: io::Error| failed(plan, kind, String::new())(error);
+    let target = target(root, plan, Kind::Directory)?;
+    let writable = plan.attributes.set & !READ_ONLY;
+    let mount = detached(kind, source, data, writable)
+        .map_err(|(error, detail)| self::failed(plan, kind, detail)(error.into()))?;
+    let own_mode = data.iter().any(|(key, _)| key == "mode");
+    copyup::fill(&target, &mount, !own_mode).map_err(failed)?;
+    if plan.attributes.set & READ_ONLY != 0 {
+        make_read_only(&mount).map_err(failed)?;
+    }
+    attach(&mount, &target).map_err(|error| failed(error.into()))
 }
 
 /// An image with `/proc -> /elsewhere` must not have proc mounted elsewhere (CVE-2023-27561).

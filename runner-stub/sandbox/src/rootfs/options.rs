@@ -18,12 +18,14 @@ pub(super) struct Plan {
     pub(super) recursive_attributes: MountAttributes,
     /// Private without.
     pub(super) propagation: Option<Propagation>,
+    /// A bind mount of anything but a device has none that open.
+    pub(super) denies_devices: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
     Bind { source: PathBuf, subpath: Option<String>, recursive: bool, copy_up: bool },
-    FileSystem { kind: String, source: String, data: Vec<(String, Option<String>)> },
+    FileSystem { kind: String, source: String, data: Vec<(String, Option<String>)>, copy_up: bool },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(super) struct Propagation {
 
 pub(super) const READ_ONLY: u64 = 0x1;
 const NO_SUID: u64 = 0x2;
-const NO_DEV: u64 = 0x4;
+pub(super) const NO_DEV: u64 = 0x4;
 const NO_EXEC: u64 = 0x8;
 /// Not bits but a number in a field.
 const ACCESS_TIME: u64 = 0x70;
@@ -48,6 +50,18 @@ pub(super) const PRIVATE: u64 = 1 << 18;
 const SLAVE: u64 = 1 << 19;
 const SHARED: u64 = 1 << 20;
 const UNBINDABLE: u64 = 1 << 17;
+
+impl Plan {
+    /// No device node opens on this mount. Pseudo-terminals stay, which are nodes of the container's own.
+    pub(super) fn deny_devices(&mut self) {
+        match &self.what {
+            What::FileSystem { kind, .. } if kind == "devpts" => {}
+            What::FileSystem { .. } => add(&mut self.attributes, NO_DEV, 0),
+            // Known when it is opened: the source may itself be a device, which is then meant.
+            What::Bind { .. } => self.denies_devices = true,
+        }
+    }
+}
 
 /// What an option sets and clears in `mount_attr`.
 fn attribute(name: &str) -> Option<(u64, u64)> {
@@ -108,6 +122,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         attributes: MountAttributes::default(),
         recursive_attributes: MountAttributes::default(),
         propagation: None,
+        denies_devices: false,
     };
     let mut subpath = None;
     let (mut bind, mut recursive, mut copy_up, mut data) =
@@ -116,7 +131,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         match option.as_str() {
             "bind" => bind = true,
             "rbind" => (bind, recursive) = (true, true),
-            "x-dpack.copyup" => copy_up = true,
+            "x-dpack.copyup" | "tmpcopyup" => copy_up = true,
             name if name.starts_with("x-dpack.subpath=") => {
                 subpath = name.split_once('=').map(|(_, path)| path.to_owned());
             }
@@ -154,11 +169,11 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
     if !["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"].contains(&kind.as_str()) {
         return Err(invalid(format!("file systems of type `{kind}` are not supported")));
     }
-    if copy_up {
-        return Err(invalid("only a volume can be copied up".to_owned()));
+    if copy_up && kind != "tmpfs" {
+        return Err(invalid("only a volume or a tmpfs can be copied up".to_owned()));
     }
     let source = mount.source.clone().unwrap_or_else(|| kind.clone());
-    plan.what = What::FileSystem { kind, source, data };
+    plan.what = What::FileSystem { kind, source, data, copy_up };
     Ok(plan)
 }
 
@@ -183,6 +198,7 @@ mod tests {
             kind: Some(kind.to_owned()),
             source: Some(source.to_owned()),
             options: options.split(',').map(str::to_owned).collect(),
+            ..Mount::default()
         }
     }
 
@@ -200,6 +216,21 @@ mod tests {
         let recursive = plan(&entry("bind", "/srv", "rbind,rro,rslave"), FULL).unwrap();
         assert_eq!(recursive.recursive_attributes.set, READ_ONLY);
         assert_eq!(recursive.propagation, Some(Propagation { kind: SLAVE, recursive: true }));
+    }
+
+    #[test]
+    fn what_features_promises_is_understood() {
+        let features = crate::oci::features();
+        let promised = features["mountOptions"].as_array().unwrap();
+        assert!(promised.len() > 40);
+        for option in promised.iter().map(|option| option.as_str().unwrap()) {
+            let kind = if option == "tmpcopyup" { "tmpfs" } else { "bind" };
+            let understood = plan(&entry(kind, "/srv", option), FULL).unwrap();
+            if let What::FileSystem { data, copy_up, .. } = understood.what {
+                assert!(data.is_empty() && copy_up, "{option} would be passed on to the kernel");
+            }
+        }
+        assert!(plan(&entry("proc", "proc", "tmpcopyup"), FULL).is_err());
     }
 
     #[test]
