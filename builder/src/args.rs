@@ -64,6 +64,9 @@ pub(crate) struct BuildArguments {
     /// Take an image from files: NAME=oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) from: Vec<String>,
+    /// Program that makes the images of `build:`; by default the first of them that is installed
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) builder: Option<ImageTool>,
     /// Let this secret's file travel, too; otherwise it has to be on the device
     #[arg(long, value_name = "NAME")]
     pub(crate) embed_secret: Vec<String>,
@@ -162,6 +165,17 @@ pub(crate) struct VersionArguments {
     /// How to print it
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub(crate) format: ListFormat,
+}
+
+/// Programs that make images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImageTool {
+    /// `docker buildx build`
+    Docker,
+    /// `buildah build`
+    Buildah,
+    /// `podman build`
+    Podman,
 }
 
 /// How data is printed.

@@ -7,7 +7,7 @@
 mod obtain;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -23,8 +23,9 @@ use crate::cache::Cache;
 use crate::cancel::{Cancel, Cancelled};
 use crate::credentials::Credentials;
 use crate::error::Kind;
+use crate::image_tool::{self, Built, ImageTool};
 use crate::payload::{self, Pipeline, is_cached};
-use crate::plan::{self, Executable, Plan};
+use crate::plan::{self, Executable, Plan, PlannedBuild};
 use crate::pull::{self, Image, LocalSource, Puller};
 use crate::report::{ExecutableReport, ImageReport, Report, shares};
 use crate::reporter::{Event, Reporter};
@@ -59,6 +60,8 @@ pub struct Options {
     pub downloads: usize,
     /// Folder to take runners from instead of the embedded ones.
     pub stub_dir: Option<PathBuf>,
+    /// How images of `build:` are made.
+    pub image_tool: image_tool::Options,
 }
 
 /// Why a build failed.
@@ -70,6 +73,9 @@ pub enum Error {
     /// Files of the project folder.
     #[error(transparent)]
     Files(#[from] project_files::Error),
+    /// Building images.
+    #[error(transparent)]
+    ImageTool(#[from] image_tool::Error),
     /// Pulling.
     #[error(transparent)]
     Pull(#[from] pull::Error),
@@ -96,6 +102,7 @@ impl Error {
         match self {
             Error::Plan(error) => error.kind(),
             Error::Files(error) => error.kind(),
+            Error::ImageTool(error) => error.kind(),
             Error::Pull(error) => error.kind(),
             Error::Layers(error) => error.kind(),
             Error::Splice(error) => error.kind(),
@@ -109,6 +116,7 @@ impl Error {
         match self {
             Error::Plan(error) => error.hint(),
             Error::Files(error) => error.hint(),
+            Error::ImageTool(error) => error.hint(),
             Error::Pull(error) => error.hint(),
             Error::Layers(error) => error.hint(),
             Error::Splice(error) => error.hint(),
@@ -146,8 +154,16 @@ pub fn build(
         let (folder, source) = compose.travelling.image(&platforms, &cache.root().join("tmp"))?;
         scratch = Some(folder);
         let reference = application::PROJECT_FILES.to_owned();
-        plan.images.push(plan::PlannedImage { reference, services: Vec::new(), local: Some(source) });
+        plan.images.push(plan::PlannedImage {
+            reference,
+            services: Vec::new(),
+            local: Some(source),
+            build: None,
+        });
     }
+    let scratch_dir = cache.root().join("tmp");
+    // Their archives are there until the build is done.
+    let built = make_images(compose, &plan, options, &*reporter, cancel, &scratch_dir)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let puller = Puller::new(
@@ -159,9 +175,18 @@ pub fn build(
     );
     let platforms: Vec<Platform> =
         plan.executables.iter().map(|executable| executable.platform.clone()).collect();
-    let images = runtime.block_on(try_join_all(
-        plan.images.iter().map(|image| puller.resolve(&image.reference, image.local.as_ref(), &platforms)),
-    ))?;
+    let images =
+        runtime.block_on(try_join_all(plan.images.iter().zip(&built).map(|(image, built)| async {
+            if image.build.is_none() {
+                return puller.resolve(&image.reference, image.local.as_ref(), &platforms).await;
+            }
+            let mut images = Vec::new();
+            for (built, platform) in built.iter().zip(&platforms) {
+                let platform = std::slice::from_ref(platform);
+                images.extend(puller.resolve(&image.reference, Some(&built.source), platform).await?);
+            }
+            Ok(images)
+        })))?;
     let mut workshop = Workshop::new(&runtime, &puller, &cache, &*reporter, cancel, options);
     workshop.recipes(images.iter().flatten())?;
 
@@ -175,13 +200,38 @@ pub fn build(
     }
     changed |= workshop.changed();
     drop(workshop);
-    drop((puller, cache, scratch));
+    drop((puller, cache, scratch, built));
     if changed {
         // Another build may be running; then its end will do.
         Cache::prune(&options.cache, options.cache_limit, false)?;
     }
     let project_files = compose.travelling.files.clone();
     Ok(Report { project: plan.project, project_files, executables, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// Makes the images that are to be built: for each image of the plan, one for each executable.
+fn make_images(
+    compose: &compose::Application,
+    plan: &Plan,
+    options: &Options,
+    reporter: &dyn Reporter,
+    cancel: &Cancel,
+    scratch: &Path,
+) -> Result<Vec<Vec<Built>>, image_tool::Error> {
+    let place = |service: &str| compose.resolved.diagnostic(&["services", service, "build"], "").place();
+    let Some(first) = plan.images.iter().find_map(|image| image.build.as_ref()) else {
+        return Ok(plan.images.iter().map(|_| Vec::new()).collect());
+    };
+    let first = place(&first.service);
+    let tool = ImageTool::find(&options.image_tool, &compose.project_dir, reporter, cancel, &first)?;
+    let project = &compose.resolved.project;
+    let made = plan.images.iter().map(|image| {
+        let Some(PlannedBuild { build, service }) = &image.build else { return Ok(Vec::new()) };
+        let place = place(service);
+        let platforms = plan.executables.iter().map(|executable| &executable.platform);
+        platforms.map(|platform| tool.build(project, build, &place, platform, scratch)).collect()
+    });
+    made.collect()
 }
 
 /// One executable on its way.

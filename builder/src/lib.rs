@@ -3,7 +3,7 @@
 //! Modules in pipeline order; each stage takes a value and returns a new one:
 //!
 //! ```text
-//! compose -> plan -> pull -> layers -> payload -> splice
+//! compose -> plan -> image_tool, pull -> layers -> payload -> splice
 //!                      │        │         │
 //!                 credentials   └─ cache ─┘        reporter, cancel, error: used by all
 //! ```
@@ -19,6 +19,7 @@ pub mod compose;
 pub mod credentials;
 pub mod error;
 pub mod extract;
+pub mod image_tool;
 pub mod inspect;
 pub mod layers;
 pub mod payload;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dpack_compose::Project;
+use dpack_compose::project::Build;
 use dpack_payload::platform::Platform;
 use dpack_targets::{TARGETS, Target};
 
@@ -29,6 +30,17 @@ pub struct PlannedImage {
     pub services: Vec<String>,
     /// Where to take it from instead of its registry.
     pub local: Option<LocalSource>,
+    /// How to make it, when it is neither in a registry nor in files.
+    pub build: Option<PlannedBuild>,
+}
+
+/// An image that has to be made first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedBuild {
+    /// What the Compose file says.
+    pub build: Build,
+    /// The service that says so.
+    pub service: String,
 }
 
 /// One executable to write.
@@ -59,6 +71,14 @@ pub enum Error {
         /// Images of the project.
         images: String,
     },
+    /// Two services make one image in two ways.
+    #[error("services `{}` and `{}` build the image `{image}` in two ways", .services[0], .services[1])]
+    TwoBuilds {
+        /// The services.
+        services: [String; 2],
+        /// Name of the image.
+        image: String,
+    },
     /// A reference in the Compose file that is none.
     #[error("service `{service}`: {source}")]
     Reference {
@@ -74,7 +94,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Platform(_) | Error::UnusedSource { .. } => Kind::Usage,
-            Error::NoServices(_) | Error::Reference { .. } => Kind::Input,
+            Error::NoServices(_) | Error::TwoBuilds { .. } | Error::Reference { .. } => Kind::Input,
         }
     }
 
@@ -86,6 +106,7 @@ impl Error {
                 Some(format!("choose from {}", known.join(", ")))
             }
             Error::Reference { source, .. } => source.hint(),
+            Error::TwoBuilds { .. } => Some("give each its own `image`".to_owned()),
             _ => None,
         }
     }
@@ -97,9 +118,9 @@ pub fn plan(
     platforms: &[Platform],
     sources: &BTreeMap<String, LocalSource>,
 ) -> Result<Plan, Error> {
-    let mut services: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (name, service) in &project.services {
-        services.entry(service.image.as_str()).or_default().push(name.clone());
+    let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in project.services.keys() {
+        services.entry(image_name(project, name)).or_default().push(name.clone());
     }
     if services.is_empty() {
         return Err(Error::NoServices(project.name.clone()));
@@ -107,17 +128,19 @@ pub fn plan(
     let mut unused: BTreeSet<&String> = sources.keys().collect();
     let mut images = Vec::new();
     for (reference, services) in services {
-        let source = sources.iter().find(|(name, _)| same_image(name, reference));
+        let source = sources.iter().find(|(name, _)| same_image(name, &reference));
+        let mut build = None;
         if let Some((name, _)) = source {
             unused.remove(name);
         } else {
-            ImageReference::parse(reference).map_err(|source| Error::Reference {
+            ImageReference::parse(&reference).map_err(|source| Error::Reference {
                 service: services.join(", "),
                 source: Box::new(source),
             })?;
+            build = planned_build(project, &reference, &services)?;
         }
         let local = source.map(|(_, source)| source.clone());
-        images.push(PlannedImage { reference: reference.to_owned(), services, local });
+        images.push(PlannedImage { reference, services, local, build });
     }
     if let Some(name) = unused.first() {
         let known: Vec<_> = images.iter().map(|image| image.reference.as_str()).collect();
@@ -133,6 +156,33 @@ pub fn plan(
         }
     }
     Ok(Plan { project: project.name.clone(), images, executables })
+}
+
+/// Name of a service's image: one that has none, because it is built, gets the one that Docker Compose gives.
+fn image_name(project: &Project, service: &str) -> String {
+    match project.services.get(service).map(|service| service.image.as_str()) {
+        None | Some("") => format!("{}-{service}", project.name),
+        Some(image) => image.to_owned(),
+    }
+}
+
+/// How an image is made: as the one service says that says so.
+fn planned_build(project: &Project, image: &str, services: &[String]) -> Result<Option<PlannedBuild>, Error> {
+    let mut found: Option<PlannedBuild> = None;
+    for name in services {
+        let Some(build) = project.services.get(name).and_then(|service| service.build.as_ref()) else {
+            continue;
+        };
+        match found {
+            Some(found) if found.build != *build => {
+                let services = [found.service, name.clone()];
+                return Err(Error::TwoBuilds { services, image: image.to_owned() });
+            }
+            Some(_) => {}
+            None => found = Some(PlannedBuild { build: build.clone(), service: name.clone() }),
+        }
+    }
+    Ok(found)
 }
 
 /// True when two spellings mean one image: `nginx` and `docker.io/library/nginx:latest`.
@@ -173,6 +223,32 @@ mod tests {
         assert_eq!(plan.images[0].local, Some(source));
         let files: Vec<_> = plan.executables.iter().map(|executable| executable.file_name.as_str()).collect();
         assert_eq!(files, ["shop-armv7", "shop-arm64"]);
+    }
+
+    #[test]
+    fn an_image_is_built_as_the_services_say() {
+        let mut project = project(&[("web", ""), ("api", "app"), ("job", "app"), ("db", "redis")]);
+        let build = |target: &str| Build { target: Some(target.to_owned()), ..Build::default() };
+        for (service, target) in [("web", "w"), ("api", "a")] {
+            project.services.get_mut(service).unwrap().build = Some(build(target));
+        }
+        let amd64 = platforms(&["linux/amd64"]);
+        let found = plan(&project, &amd64, &BTreeMap::new()).unwrap();
+        let images: Vec<_> = found
+            .images
+            .iter()
+            .map(|image| (image.reference.as_str(), image.build.as_ref().map(|build| build.service.as_str())))
+            .collect();
+        assert_eq!(images, [("app", Some("api")), ("redis", None), ("shop-web", Some("web"))]);
+        assert_eq!(found.images[0].services, ["api", "job"]);
+
+        let source = LocalSource::parse("oci:app").unwrap();
+        let given = plan(&project, &amd64, &BTreeMap::from([("shop-web".to_owned(), source)])).unwrap();
+        assert_eq!(given.images[2].build, None, "files take the place of a build");
+
+        project.services.get_mut("job").unwrap().build = Some(build("other"));
+        let error = plan(&project, &amd64, &BTreeMap::new()).unwrap_err().to_string();
+        assert_eq!(error, "services `api` and `job` build the image `app` in two ways");
     }
 
     #[test]

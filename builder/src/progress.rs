@@ -43,6 +43,10 @@ impl Reporter for Lines {
                 Some(format!("warning: {reason}; trying again in {}", seconds(pause)))
             }
             _ if self.quiet => None,
+            Event::BuildStarted { tool, place, platform } => {
+                Some(format!("building {place} for {platform} with {tool}"))
+            }
+            Event::Output(line) => Some(line),
             Event::Resolved { image, platform, digest } => {
                 Some(format!("resolved {image} for {platform}: {digest}"))
             }
@@ -113,6 +117,12 @@ impl Reporter for Bars {
         let pull = |digest: &Digest| format!("pull {digest}");
         let cut = |digest: &Digest| format!("cut {digest}");
         match event {
+            Event::BuildStarted { tool, place, platform } => {
+                let _ = self.all.println(format!("building {place} for {platform} with {tool}"));
+            }
+            Event::Output(line) => {
+                let _ = self.all.println(line);
+            }
             Event::Resolved { .. } => {}
             Event::PullStarted { digest, image, size } => {
                 self.start(pull(&digest), size, format!("pull {} {image}", short(&digest)));

@@ -6,6 +6,17 @@ use dpack_payload::platform::Platform;
 /// One thing that happened. Sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// An image is about to be made by another program.
+    BuildStarted {
+        /// The program.
+        tool: String,
+        /// Where the Compose file says so.
+        place: String,
+        /// Platform asked for.
+        platform: Platform,
+    },
+    /// That program wrote a line.
+    Output(String),
     /// An image reference was resolved for one platform.
     Resolved {
         /// Reference as the Compose file has it.

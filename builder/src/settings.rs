@@ -11,6 +11,7 @@
 //! | `REGISTRY_AUTH_FILE` | the one credential file to use |
 //! | `DOCKER_CONFIG`, `XDG_RUNTIME_DIR`, `XDG_CONFIG_HOME`, `HOME` | where credential files are looked for |
 //! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | the system's certificate authorities (read by the TLS library) |
+//! | `PATH` | where docker, buildah and podman are looked for; they get the whole environment |
 //! | `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies (read by the HTTP library) |
 //! | `NO_COLOR` | no colours |
 //!
@@ -24,6 +25,7 @@ use anyhow::{Context as _, Result};
 use dpack::build;
 use dpack::compose;
 use dpack::credentials::Credentials;
+use dpack::image_tool::{self, Tool};
 use dpack::project_files;
 use dpack::pull::{self, LocalSource};
 use dpack_compose::LoadOptions;
@@ -32,7 +34,7 @@ use dpack_payload::write::Level;
 use dpack_targets::TARGETS;
 use dpack_targets::stubs::stub_from;
 
-use crate::args::{BuildArguments, ComposeArguments};
+use crate::args::{self, BuildArguments, ComposeArguments};
 use crate::failure::Usage;
 
 const DEFAULT_CACHE_SIZE: u64 = 10 << 30;
@@ -170,6 +172,15 @@ pub(crate) fn build(arguments: &BuildArguments, environment: &Environment) -> Re
         jobs: arguments.jobs.unwrap_or(processors).clamp(1, 256),
         downloads: DOWNLOADS,
         stub_dir,
+        image_tool: image_tool::Options {
+            tool: arguments.builder.map(|tool| match tool {
+                args::ImageTool::Docker => Tool::Docker,
+                args::ImageTool::Buildah => Tool::Buildah,
+                args::ImageTool::Podman => Tool::Podman,
+            }),
+            search_path: environment.get("PATH").cloned(),
+            home: environment.home(),
+        },
     })
 }
 

@@ -57,6 +57,7 @@ impl Site {
             jobs: 3,
             downloads: 3,
             stub_dir: Some(self.path("stubs")),
+            image_tool: dpack::image_tool::Options::default(),
         }
     }
 

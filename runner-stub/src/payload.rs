@@ -103,16 +103,17 @@ impl Executable {
     }
 
     /// The image of a service on this device. The reference decides: interpolation on the device may have changed it since
-    /// the executable was built.
+    /// the executable was built. A service without one was built, and its image is its own.
     pub(crate) fn image(&self, service: &str, reference: &str) -> Result<&Image, Failure> {
-        if let Some(image) = self.images().find(|image| image.reference == reference) {
+        let built_with = self.images().find(|image| image.services.iter().any(|name| name == service));
+        let named = self.images().find(|image| image.reference == reference);
+        if let Some(image) = named.or(built_with.filter(|_| reference.is_empty())) {
             return Ok(image);
         }
         self.check_platform()?;
         let failure = Failure::input(format!(
             "service `{service}` wants image `{reference}`, which is not in this executable"
         ));
-        let built_with = self.images().find(|image| image.services.iter().any(|name| name == service));
         Err(match built_with {
             Some(image) => failure
                 .hint(format!("a variable changed it from `{}`, the image at build time", image.reference)),

@@ -528,3 +528,31 @@ fn files_of_the_project_travel() {
         "a one-off container lays them out, too"
     );
 }
+
+#[test]
+fn a_limited_log_keeps_what_is_new_and_none_keeps_nothing() {
+    let says = "i=0; while [ $$i -lt 500 ]; do echo line $$i; i=$$((i+1)); sleep 0; done";
+    let logging = |logging: serde_json::Value| json!({"command": ["sh", "-c", says], "network_mode": "none", "logging": logging});
+    let app = App::new(json!({
+        "some": logging(json!({"driver": "json-file", "options": {"max-size": "4k", "max-file": "3"}})),
+        "nothing": logging(json!({"driver": "none"})),
+        "all": logging(json!({"driver": "local"})),
+    }));
+    app.ok(&["up", "-d"]);
+    for container in ["test-some-1", "test-nothing-1", "test-all-1"] {
+        eventually("it ends", || app.state(container) == "exited");
+    }
+    let folder = app.path("data/projects/test/containers/test-some-1");
+    let logs = std::fs::read_dir(&folder).unwrap().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        name.starts_with("log.").then(|| (name, entry.metadata().unwrap().len()))
+    });
+    let logs: std::collections::BTreeMap<String, u64> = logs.collect();
+    assert_eq!(logs.keys().collect::<Vec<_>>(), ["log.1.json", "log.2.json", "log.json"]);
+    // A file is ended after the write that fills it, and a shim writes what it reads at once: a pipe holds 64 KiB.
+    assert!(logs.values().all(|size| *size < 4_000 + 512 * 1024), "{logs:?}");
+    let some = app.ok(&["logs", "--no-log-prefix", "some"]);
+    assert!(some.ends_with("line 498\nline 499\n") && !some.contains("line 0\n"), "{some}");
+    assert_eq!(app.ok(&["logs", "--no-log-prefix", "nothing"]), "");
+    assert_eq!(app.ok(&["logs", "--no-log-prefix", "all"]).lines().count(), 500);
+}

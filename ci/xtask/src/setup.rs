@@ -20,6 +20,8 @@ const TESTS: &[&str] = &[
     "binutils-aarch64-linux-gnu",
     "binutils-arm-linux-gnueabihf",
     "binutils-x86-64-linux-gnu",
+    "buildah",
+    "busybox-static",
     "cpio",
     "curl",
     "docker-registry",

@@ -50,22 +50,29 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// Where it is, as `compose.yml:3:5: services.web`.
+    pub fn place(&self) -> String {
+        let mut place = String::new();
+        if let Some(file) = &self.file {
+            place.push_str(file);
+            for number in [self.line, self.column].into_iter().filter(|number| *number > 0) {
+                place += &format!(":{number}");
+            }
+        }
+        if !place.is_empty() && !self.path.is_empty() {
+            place += ": ";
+        }
+        place + &self.path
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            f.write_str(file)?;
-            if self.line > 0 {
-                write!(f, ":{}", self.line)?;
-            }
-            if self.column > 0 {
-                write!(f, ":{}", self.column)?;
-            }
-            f.write_str(": ")?;
+        match self.place() {
+            place if place.is_empty() => f.write_str(&self.message),
+            place => write!(f, "{place}: {}", self.message),
         }
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)
     }
 }
 

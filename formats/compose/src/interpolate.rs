@@ -115,6 +115,9 @@ pub fn interpolate_with(
     let active = profiles::active(model, &variables, options);
     profiles::apply(&mut project, &mut canonical, &active);
     references::check(&project, &canonical, &mut report);
+    if !model.embedded {
+        references::images(&project, &canonical, &mut report);
+    }
     let files = report.files.clone();
     let warnings = report.finish()?;
     let mut used = references::used(&project);

@@ -38,6 +38,8 @@ pub struct Model {
     pub(crate) name: Option<String>,
     /// Project name when nothing else says one: the folder's.
     pub(crate) folder: String,
+    /// It was embedded: what images are built from stayed behind.
+    pub(crate) embedded: bool,
 }
 
 /// One document of a Compose file.
@@ -67,7 +69,7 @@ impl Model {
     }
 
     /// The form that is embedded in an executable. Folders are left out of file names: the result depends on nothing but
-    /// the content of the files.
+    /// the content of the files. So is `build`: it may hold what nobody else should know, and asks for variables.
     pub fn to_json(&self) -> Json {
         let mut json = JsonMap::new();
         json.insert("version".to_owned(), VERSION.into());
@@ -75,14 +77,14 @@ impl Model {
             json.insert("name".to_owned(), name.as_str().into());
         }
         json.insert("folder".to_owned(), self.folder.as_str().into());
-        let layers = self.layers.iter().map(|layer| pair(&layer.file, "content", to_json(&layer.root)));
+        let layers =
+            self.layers.iter().map(|layer| pair(&layer.file, "content", without_builds(&layer.root)));
         json.insert("layers".to_owned(), layers.collect());
         let files = self.environment.iter().map(|file| pair(&file.file, "text", file.text.as_str().into()));
         json.insert("environment".to_owned(), files.collect());
         if !self.others.is_empty() {
             // These are looked up by their paths.
-            let other =
-                |layer: &Layer| serde_json::json!({"file": layer.file, "content": to_json(&layer.root)});
+            let other = |layer: &Layer| serde_json::json!({"file": layer.file, "content": without_builds(&layer.root)});
             json.insert("others".to_owned(), self.others.iter().map(other).collect());
         }
         if !self.profiles.is_empty() {
@@ -106,6 +108,7 @@ impl Model {
         let mut model = Model {
             name: json.get("name").and_then(Json::as_str).map(str::to_owned),
             folder: text(json, "folder")?,
+            embedded: true,
             ..Model::default()
         };
         for layer in list(json, "layers")? {
@@ -167,6 +170,21 @@ fn pair(file: &str, key: &str, value: Json) -> Json {
     json.insert("file".to_owned(), name.into());
     json.insert(key.to_owned(), value);
     Json::Object(json)
+}
+
+/// A file as JSON, without the `build` of its services.
+fn without_builds(root: &Node) -> Json {
+    let mut root = root.clone();
+    if let Value::Map(sections) = &mut root.value
+        && let Some(Value::Map(services)) = sections.get_mut("services").map(|entry| &mut entry.node.value)
+    {
+        for service in services.values_mut() {
+            if let Value::Map(fields) = &mut service.node.value {
+                fields.remove("build");
+            }
+        }
+    }
+    to_json(&root)
 }
 
 /// A tree as JSON.

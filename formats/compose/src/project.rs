@@ -4,6 +4,8 @@
 //! The runner never sees YAML. The types serialise to JSON, because the project travels from the command line to the
 //! supervisor and is kept in the data folder; field names follow the Compose specification.
 
+#[cfg(feature = "yaml")]
+mod build;
 mod file;
 mod isolation;
 mod lifecycle;
@@ -16,6 +18,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "yaml")]
+pub use self::build::Build;
 pub use self::file::{FileMount, FileObject, FileSource};
 pub use self::isolation::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption};
 pub use self::lifecycle::{Condition, Dependency, Healthcheck, Hook, Logging, Order, Restart, UpdateConfig};
@@ -64,8 +68,12 @@ impl Project {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Service {
-    /// Image reference as the user wrote it.
+    /// Image reference as the user wrote it; empty when `build` is all that is said of it.
     pub image: String,
+    /// How the image is made; the builder's only.
+    #[cfg(feature = "yaml")]
+    #[serde(skip)]
+    pub build: Option<Build>,
     /// Overrides the image's command; `Some([])` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,

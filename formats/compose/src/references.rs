@@ -31,6 +31,32 @@ pub(crate) fn check(project: &Project, tree: &Node, report: &mut Report) {
     ports(project, tree, report);
 }
 
+/// Reports every service of which nobody can say what its image is, and secrets that builds do not find. Only where
+/// `build` is to be seen.
+pub(crate) fn images(project: &Project, tree: &Node, report: &mut Report) {
+    let path = Path::Root.key("services");
+    for (name, service) in project.services.iter().chain(&project.disabled) {
+        let Some(entry) = entry(tree, &["services", name]) else { continue };
+        let given = ["build", "provider"].iter().any(|key| entry.node.get(key).is_some());
+        if service.image.is_empty()
+            && entry.node.get("image").is_none_or(|image| image.as_text() == Some(""))
+            && !given
+        {
+            report.error(entry.key_at, &path.key(name), "neither `image` nor `build` is given");
+        }
+        let secrets = entry.node.get("build").and_then(|build| build.get("secrets")).and_then(Node::as_list);
+        for (index, item) in secrets.unwrap_or_default().iter().enumerate() {
+            let Some(secret) = item.get("source").and_then(Node::as_text) else { continue };
+            if !project.secrets.contains_key(secret) {
+                let path = path.key(name);
+                let path = path.key("build");
+                let path = path.key("secrets");
+                missing("secret", secret, &project.secrets, item.at, &path.index(index), report);
+            }
+        }
+    }
+}
+
 /// Networks and volumes that a service uses, as section and key.
 pub(crate) fn used(project: &Project) -> BTreeSet<(&'static str, String)> {
     let mut used = BTreeSet::new();

@@ -1,8 +1,11 @@
 //! The merged tree to the typed [`Project`]: every value is checked here and nowhere later.
 
+#[cfg(feature = "yaml")]
+mod build;
 mod files;
 mod isolation;
 mod lifecycle;
+mod logging;
 mod mounts;
 mod network;
 mod ports;

@@ -151,7 +151,8 @@ fn random_changes_never_panic() {
         };
         let result = interpolate(&model, &environment);
         let embedded = Model::from_json(&model.to_json()).expect("a checked model stays valid");
-        assert_eq!(interpolate(&embedded, &environment).is_ok(), result.is_ok());
+        // What is wrong with a `build` is not to be seen there.
+        assert!(interpolate(&embedded, &environment).is_ok() || result.is_err());
         if let Ok(resolved) = result {
             accepted += 1;
             let _ = resolved.to_yaml();

@@ -97,8 +97,14 @@ fn resolve(folder: &Path) -> Result<Resolved, dpack_compose::Errors> {
     let embedded = serde_json::to_string(&loaded.model.to_json()).unwrap();
     let model = Model::from_json(&serde_json::from_str(&embedded).unwrap()).unwrap();
     let on_device = interpolate(&model, &environment)?;
-    assert_eq!(on_device.project, resolved.project);
-    assert_eq!(on_device.to_json(), resolved.to_json());
+    // How images are built stays behind, with the secrets that it takes.
+    let mut services = resolved.project.services.clone();
+    let builds = services.values_mut().filter_map(|service| service.build.take()).count();
+    assert_eq!(on_device.project.services, services);
+    if builds == 0 {
+        assert_eq!(on_device.project, resolved.project);
+        assert_eq!(on_device.to_json(), resolved.to_json());
+    }
     Ok(resolved)
 }
 

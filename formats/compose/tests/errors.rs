@@ -49,6 +49,49 @@ fn check(cases: &[(&str, &str)]) {
 }
 
 #[test]
+fn logging() {
+    check(&[
+        (
+            "logging: {driver: syslog}",
+            "compose.yml:4:23: services.web.logging.driver: log driver `syslog` needs a service of the machine; there \
+             are `json-file`, `local` and `none`",
+        ),
+        (
+            "logging: {options: {max-sise: 1m}}",
+            "compose.yml:4:25: services.web.logging.options.max-sise: log driver `json-file` has no such option; \
+             those that matter here are `max-size` and `max-file`",
+        ),
+        (
+            "logging: {driver: local, options: {tag: x}}",
+            "compose.yml:4:40: services.web.logging.options.tag: log driver `local` has no such option; \
+             those that matter here are `max-size` and `max-file`",
+        ),
+        (
+            "logging: {options: {max-size: ten}}",
+            "compose.yml:4:35: services.web.logging.options.max-size: `ten` is not a size, expected a number and b, k, \
+             m, g or t",
+        ),
+        (
+            "logging: {options: {max-size: -5}}",
+            "compose.yml:4:35: services.web.logging.options.max-size: `-5` is not a size, expected a number and b, k, m, \
+             g or t",
+        ),
+        (
+            "logging: {options: {max-size: \"0\"}}",
+            "compose.yml:4:35: services.web.logging.options.max-size: expected a size above 0",
+        ),
+        (
+            "logging: {options: {max-file: \"0\"}}",
+            "compose.yml:4:35: services.web.logging.options.max-file: expected a number of files from 1 on, found `0`",
+        ),
+        (
+            "logging: {options: {compress: maybe}}",
+            "compose.yml:4:35: services.web.logging.options.compress: expected `true` or `false`, found `maybe`",
+        ),
+    ]);
+}
+
+#[test]
 fn keys() {
     check(&[
         ("prots: []", "compose.yml:4:5: services.web.prots: unknown key\n  hint: did you mean `ports`?"),

@@ -6,7 +6,7 @@ use dpack_compose::project::{Ipc as SharedIpc, Namespace as Shared, NetworkMode,
 
 use crate::annotation;
 use crate::image::ImageConfig;
-use crate::log::{self, LogError};
+use crate::log;
 use crate::mounts::{self, ResolvedMount};
 use crate::process::{self, ProcessError};
 use crate::seccomp::Machine;
@@ -59,9 +59,6 @@ pub enum BundleError {
     /// What is to be executed, or as whom, is not clear.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Where and how much is logged is not clear.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// `pid: host`.
     #[error("`pid: host` is not supported: the container could reach every process of its user")]
     DevicePids,
@@ -107,7 +104,7 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     if input.service.stdin_open {
         annotate(annotation::STDIN, "true".to_owned());
     }
-    for (key, value) in log::options(input.service.logging.as_ref())? {
+    for (key, value) in log::annotations(input.service.logging.unwrap_or_default()) {
         annotate(key, value);
     }
     Ok(spec)

@@ -13,7 +13,7 @@ pub mod annotation;
 pub mod files;
 pub mod image;
 mod input;
-pub mod log;
+mod log;
 pub mod mounts;
 pub mod process;
 pub mod resources;

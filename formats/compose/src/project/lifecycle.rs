@@ -116,16 +116,19 @@ pub struct Hook {
     pub per_replica: bool,
 }
 
-/// `logging`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `logging`: how much of the output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
-    /// `json-file`, `local` or `none`; `json-file` when absent.
+    /// Nothing (`driver: none`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub none: bool,
+    /// Bytes after which a new file is begun; one file without limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub driver: Option<String>,
-    /// Options of the driver, such as `max-size`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, String>,
+    pub max_size: Option<u64>,
+    /// Files that are kept, the present one included; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file: Option<u32>,
 }
 
 /// `deploy.update_config`

@@ -91,7 +91,11 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     yes("annotations", &PAIRS),
     yes("attach", &FLAG),
     yes("blkio_config", &NOTHING.fields(Fields::Keys(BLOCK_IO))),
-    not_yet("build", &STRING.fields(Fields::Keys(BUILD)).convert(canonical::build)),
+    build(
+        "build",
+        &STRING.fields(Fields::Keys(BUILD)).convert(canonical::build),
+        "by docker buildx, buildah or podman, whichever is installed",
+    ),
     yes("cap_add", &STRINGS),
     yes("cap_drop", &STRINGS),
     not_yet("cgroup", &STRING),
@@ -147,11 +151,15 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     yes("label_file", &STRING_OR_LIST),
     yes("labels", &PAIRS),
     not_yet("links", &STRINGS),
-    not_yet(
+    yes(
         "logging",
         &NOTHING.fields(Fields::Keys(&[
-            yes("driver", &STRING),
-            yes("options", &NOTHING.fields(Fields::Any(&SCALAR)).convert(canonical::pairs)),
+            limit("driver", &STRING, "`json-file`, `local` and `none`; others need a service of the machine"),
+            limit(
+                "options",
+                &NOTHING.fields(Fields::Any(&SCALAR)).convert(canonical::pairs),
+                "`max-size` and `max-file`; what compresses or tags changes nothing",
+            ),
         ])),
     ),
     not_yet("mac_address", &STRING),
@@ -214,27 +222,44 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     yes("working_dir", &STRING),
 ]));
 
+const IN_REGISTRIES: &str = "buildah and podman: in registries only";
+const BY_DOCKER: &str = "docker buildx only";
+const IN_DOCKERFILE: &str = "the Dockerfile says it: `RUN --mount=type=secret,…`";
+
 const BUILD: &[Key] = &[
-    yes("additional_contexts", &PAIRS),
+    limit("additional_contexts", &PAIRS, "no images of other services"),
     yes("args", &VARIABLES),
-    yes("cache_from", &STRINGS),
-    yes("cache_to", &STRINGS),
+    limit("cache_from", &STRINGS, IN_REGISTRIES),
+    limit("cache_to", &STRINGS, IN_REGISTRIES),
     yes("context", &STRING),
     yes("dockerfile", &STRING),
     yes("dockerfile_inline", &STRING),
-    yes("entitlements", &STRINGS),
+    limit("entitlements", &STRINGS, BY_DOCKER),
     yes("extra_hosts", &EXTRA_HOSTS),
     refused("isolation", &STRING, WINDOWS),
     yes("labels", &PAIRS),
     yes("network", &STRING),
     yes("no_cache", &FLAG),
-    yes("no_cache_filter", &STRING_OR_LIST),
+    limit("no_cache_filter", &STRING_OR_LIST, BY_DOCKER),
     limit("platforms", &STRINGS, "`dpack build --platform` says which ones are built"),
     refused("privileged", &FLAG, "the tools that build have no such switch; use `entitlements`"),
     limit("provenance", &Shape::scalars(TEXT | BOOL).convert(canonical::text), "not part of the image"),
     yes("pull", &FLAG),
     limit("sbom", &Shape::scalars(TEXT | BOOL).convert(canonical::text), "not part of the image"),
-    yes("secrets", &NOTHING.list(&FILE_MOUNT)),
+    yes(
+        "secrets",
+        &NOTHING.list(
+            &STRING
+                .fields(Fields::Keys(&[
+                    refused("gid", &LABEL, IN_DOCKERFILE),
+                    refused("mode", &Shape::scalars(TEXT | NUMBER).convert(files::mode), IN_DOCKERFILE),
+                    yes("source", &STRING),
+                    yes("target", &STRING),
+                    refused("uid", &LABEL, IN_DOCKERFILE),
+                ]))
+                .convert(files::mount),
+        ),
+    ),
     yes("shm_size", &SIZE),
     yes("ssh", &NOTHING.list(&STRING).fields(Fields::Any(&SCALAR)).convert(canonical::lines)),
     limit("tags", &STRINGS, "the image is only in the executable"),

@@ -1,8 +1,8 @@
-//! Health, restarts, hooks, logs.
+//! Health, restarts, hooks.
 
 use crate::diagnostic::{Path, Report};
 use crate::node::{Node, Value};
-use crate::project::{Healthcheck, Hook, Logging, Order, Restart, UpdateConfig};
+use crate::project::{Healthcheck, Hook, Order, Restart, UpdateConfig};
 use crate::short::time;
 use crate::typed::values;
 
@@ -142,17 +142,4 @@ pub(super) fn hooks(service: &Node, key: &str, path: &Path<'_>, report: &mut Rep
         });
     }
     hooks
-}
-
-pub(super) fn logging(service: &Node, path: &Path<'_>, report: &mut Report) -> Option<Logging> {
-    let node = service.get("logging")?;
-    let driver = values::text(node, "driver");
-    if let Some(other) = driver.filter(|driver| !matches!(*driver, "json-file" | "local" | "none")) {
-        let at = node.get("driver").map_or(node.at, |value| value.at);
-        let message = format!(
-            "log driver `{other}` needs a service of the machine; there are `json-file`, `local` and `none`"
-        );
-        report.refuse(at, &path.key("logging").key("driver"), message);
-    }
-    Some(Logging { driver: driver.map(str::to_owned), options: values::pairs(node, "options") })
 }

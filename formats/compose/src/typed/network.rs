@@ -161,20 +161,31 @@ pub(super) fn names(service: &mut Service, node: &Node, path: &Path<'_>, report:
     service.dns = addresses(node, "dns", path, report);
     service.dns_opt = values::list(node, "dns_opt");
     service.dns_search = values::list(node, "dns_search");
-    let hosts = path.key("extra_hosts");
+    service.extra_hosts = extra_hosts(node, path, report);
+    for link in values::list(node, "links") {
+        let (other, name) = link.split_once(':').unwrap_or((&link, &link));
+        service.links.insert(name.to_owned(), other.to_owned());
+    }
+}
+
+/// `extra_hosts` of a service or a build.
+pub(super) fn extra_hosts(
+    node: &Node,
+    path: &Path<'_>,
+    report: &mut Report,
+) -> BTreeMap<String, Vec<String>> {
+    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let path = path.key("extra_hosts");
     for (index, item) in
         node.get("extra_hosts").and_then(Node::as_list).unwrap_or_default().iter().enumerate()
     {
         let Some((name, address)) = item.as_text().and_then(|text| text.split_once('=')) else { continue };
         if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
-            report.error(item.at, &hosts.index(index), format!("`{address}` is not an IP address"));
+            report.error(item.at, &path.index(index), format!("`{address}` is not an IP address"));
         }
-        service.extra_hosts.entry(name.to_owned()).or_default().push(address.to_owned());
+        hosts.entry(name.to_owned()).or_default().push(address.to_owned());
     }
-    for link in values::list(node, "links") {
-        let (other, name) = link.split_once(':').unwrap_or((&link, &link));
-        service.links.insert(name.to_owned(), other.to_owned());
-    }
+    hosts
 }
 
 /// `depends_on`.

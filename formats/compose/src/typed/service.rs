@@ -4,7 +4,7 @@ use crate::diagnostic::{Path, Position, Report};
 use crate::node::{Node, Value};
 use crate::project::Service;
 use crate::short::port;
-use crate::typed::{files, isolation, lifecycle, mounts, network, ports, resources, values};
+use crate::typed::{files, isolation, lifecycle, logging, mounts, network, ports, resources, values};
 
 /// Signals a container can be stopped with, without `SIG`.
 const SIGNALS: [&str; 31] = [
@@ -20,6 +20,8 @@ const MAX_HOSTNAME: usize = 64;
 /// Reads a service; `key_at` is where its name stands.
 pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut Report) -> Service {
     let mut service = Service {
+        #[cfg(feature = "yaml")]
+        build: super::build::read(node, path, report),
         command: node.get("command").and_then(values::texts),
         entrypoint: node.get("entrypoint").and_then(values::texts),
         environment: values::pairs(node, "environment"),
@@ -39,7 +41,7 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
         pre_start: lifecycle::hooks(node, "pre_start", path, report),
         post_start: lifecycle::hooks(node, "post_start", path, report),
         pre_stop: lifecycle::hooks(node, "pre_stop", path, report),
-        logging: lifecycle::logging(node, path, report),
+        logging: logging::read(node, path, report),
         stdin_open: values::flag(node, "stdin_open"),
         tty: values::flag(node, "tty"),
         configs: files::mounts(node, "configs", "", path, report),
@@ -69,10 +71,7 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
             report.error(at, &path.key("image"), format!("{image:?} is not an image reference"));
         }
         Some(image) => image.clone_into(&mut service.image),
-        None if node.get("build").is_some() || node.get("provider").is_some() => {}
-        None => {
-            report.error(key_at, path, "neither `image` nor `build` is given");
-        }
+        None => {}
     }
     let mut check = |key: &str, valid: fn(&str) -> Result<(), String>| -> Option<String> {
         let text = values::text(node, key)?;

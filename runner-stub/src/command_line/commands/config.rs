@@ -25,7 +25,12 @@ pub(crate) fn run(settings: &Settings, arguments: &Config) -> Result<u8> {
     } else if arguments.volumes {
         lines(project.volumes.keys().map(String::as_str).collect());
     } else if arguments.images {
-        lines(project.services.values().map(|service| service.image.as_str()).collect());
+        let images = project.services.iter().map(|(name, service)| {
+            // One that was built has its name from the builder.
+            let own = settings.executable.image(name, &service.image).ok();
+            own.map_or(service.image.as_str(), |image| image.reference.as_str())
+        });
+        lines(images.collect());
     } else if arguments.environment && arguments.format.json() {
         output::print_json(&resolved.variables)?;
     } else if arguments.environment {
