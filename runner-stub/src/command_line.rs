@@ -76,7 +76,8 @@ fn dispatch(arguments: Arguments) -> Result<u8> {
         Command::Images(ref images) => commands::images::run(&settings()?, images),
         Command::Config(ref config) => commands::config::run(&settings()?, config),
         Command::Inspect(format) => commands::inspect::run(format),
-        Command::Doctor(format) => commands::doctor::run(&arguments.global, format),
+        Command::Network(ref network) => commands::network::run(&settings()?, network),
+        Command::Doctor(doctor) => commands::doctor::run(&arguments.global, doctor),
         Command::Verify(format) => commands::verify::run(format),
         Command::Version(ref version) => commands::version::run(version),
     }

@@ -183,6 +183,19 @@ impl Client {
         }
     }
 
+    /// A packet socket (packet(7)) in the project's namespace that is not bound yet, and the index of the network's bridge,
+    /// which is the interface to bind it to.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`] when the network is not up, or a lost process.
+    pub fn packet_socket(&mut self, network: &str) -> Result<(OwnedFd, u32), ClientError> {
+        let request = Request::Capture { network: network.to_owned() };
+        match self.call("open a packet socket", &request, None)? {
+            (Answer::Capture(bridge), Some(descriptor)) => Ok((descriptor, bridge)),
+            (other, _) => Err(self.unexpected("open a packet socket", &other)),
+        }
+    }
+
     /// Ends the process: published ports close, the names go; links go with the last process in the namespace.
     ///
     /// # Errors

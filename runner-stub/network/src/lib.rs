@@ -35,4 +35,4 @@ pub use protocol::{
     Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, NetworkStatus, Port, Protocol,
     Published, Status, VERSION,
 };
-pub use server::{ServeError, ServeOptions, serve};
+pub use server::{ServeError, ServeOptions, serve, try_out};

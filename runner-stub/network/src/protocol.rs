@@ -1,8 +1,8 @@
 //! What the network process and its clients say to each other: plain data, no I/O.
 //!
 //! A message is one frame: its length (u32, little-endian), then that many bytes of JSON. One request, one answer, in
-//! order, over a stream socket. Two messages carry a descriptor beside the length ([`Request::Attach`]: the container's
-//! network namespace; [`Answer::Namespace`]: the project's). The first request of a connection is [`Request::Hello`];
+//! order, over a stream socket. Some messages carry a descriptor beside the length ([`Request::Attach`]: the container's
+//! network namespace; [`Answer::Namespace`]: the project's; [`Answer::Capture`]: a packet socket). The first request of a connection is [`Request::Hello`];
 //! a process of another protocol version answers it with [`Failure::Version`] and nothing else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 
 /// Version of the messages below. A client and a network process of different versions do not talk.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Largest message in bytes, in either direction.
 pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
@@ -198,6 +198,8 @@ pub(crate) enum Request {
     Status,
     /// Asks for a descriptor of the project's network namespace.
     Namespace,
+    /// Asks for a packet socket to capture a network with.
+    Capture { network: String },
     /// Ends the process after the answer.
     Shutdown,
 }
@@ -216,6 +218,8 @@ pub(crate) enum Answer {
     Status(Status),
     /// To [`Request::Namespace`]; a descriptor comes along.
     Namespace,
+    /// To [`Request::Capture`]: the index of the network's bridge; a descriptor comes along.
+    Capture(u32),
     /// Not done.
     Failed(Failure),
 }

@@ -27,6 +27,7 @@ pub mod input;
 mod log;
 mod namespaces;
 pub mod oci;
+pub mod packet;
 mod process;
 pub mod record;
 pub mod role;

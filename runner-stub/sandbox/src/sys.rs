@@ -12,6 +12,7 @@ use nix::libc;
 use nix::unistd::ForkResult;
 
 pub(crate) mod notify;
+pub(crate) mod packet;
 
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

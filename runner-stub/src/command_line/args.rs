@@ -86,8 +86,10 @@ pub(crate) enum Command {
     Config(Config),
     /// Show what is inside this file: platforms, services, images, layers
     Inspect(Format),
+    /// Show the project's networks, or record what passes through one
+    Network(Network),
     /// Check whether this device can run the application
-    Doctor(Format),
+    Doctor(Doctor),
     /// Check every byte of this file against its digests
     Verify(Format),
     /// Print what a shell needs to complete commands, services and flags
@@ -554,6 +556,53 @@ pub(crate) struct Version {
     /// Version number only
     #[arg(long)]
     pub(crate) short: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `network`
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    #[command(subcommand)]
+    pub(crate) command: NetworkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Show networks with their containers, addresses and published ports
+    Inspect(NetworkInspect),
+    /// Write the packets of one network to a pcap file, for tcpdump or Wireshark
+    Capture(NetworkCapture),
+}
+
+/// `network inspect`
+#[derive(Debug, Args)]
+pub(crate) struct NetworkInspect {
+    /// Networks, by their key in the Compose file or by name; all of them when none is named
+    pub(crate) networks: Vec<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `network capture`
+#[derive(Debug, Args)]
+pub(crate) struct NetworkCapture {
+    /// Network, by its key in the Compose file or by name
+    pub(crate) network: String,
+    /// File to write to, `-` for standard output
+    #[arg(short = 'w', long, value_name = "FILE")]
+    pub(crate) write: PathBuf,
+    /// Stop after so many packets; without it, at Ctrl-C
+    #[arg(short = 'c', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+/// `doctor`
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look at networks more closely: what the kernel allows, name servers, and what runs now
+    #[arg(long)]
+    pub(crate) network: bool,
     #[command(flatten)]
     pub(crate) format: Format,
 }

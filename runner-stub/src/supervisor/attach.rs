@@ -4,22 +4,43 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
-use dpack_compose::project::Project;
+use dpack_compose::project::{Port, Project};
 use dpack_network::Attach;
 
 use super::lifecycle::note;
-use super::network::{Network, attachment, network_configs};
+use super::network::{Network, attachment, network_configs, ports, with_known_ports};
 use super::pidfd;
 use super::state::Supervisor;
 use crate::container::State;
 use crate::project::Record;
+
+/// Pause before a network process that cannot be started is started again; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A running container that is on a network of the project.
 struct Networked {
     init: i32,
     shim: i32,
     attach: Attach,
+    /// Where its ports are published.
+    ports: Vec<Port>,
+}
+
+impl Networked {
+    /// Tells a network process of this container: where its ports are published now. Those that the kernel chose stay what they
+    /// are, unless somebody else has them by now.
+    fn tell(&self, network: &mut Network) -> Result<Vec<Port>> {
+        let known = with_known_ports(&self.attach, &self.ports);
+        let attached = match network.attach(&known, self.init) {
+            Err(_) if known != self.attach => network.attach(&self.attach, self.init)?,
+            attached => attached?,
+        };
+        Ok(ports(&attached.ports))
+    }
 }
 
 /// The connection to the network process; whoever held it before did not panic, since a panic ends us all.
@@ -33,7 +54,7 @@ impl Supervisor {
         running
             .filter_map(|unit| match (Self::state_of(&unit), attachment(&unit.identity)) {
                 (Ok(State::Running { pid, shim, .. }), Some(attach)) => {
-                    Some(Networked { init: pid, shim, attach })
+                    Some(Networked { init: pid, shim, attach, ports: unit.supervision().ports })
                 }
                 _ => None,
             })
@@ -48,36 +69,47 @@ impl Supervisor {
         }
         let running = self.networked();
         let network = self.network.clone();
-        let ensured = tokio::task::spawn_blocking(move || -> Result<Option<OwnedFd>> {
+        let ensured = tokio::task::spawn_blocking(move || -> Result<_> {
             let mut network = lock(&network)?;
             let ended = network.ensure(&configs, running.first().map(|container| container.shim))?;
             // Another process than before has to hear of every container; for those it knows, nothing changes.
-            for container in running.iter().filter(|_| ended.is_some()) {
-                network.attach(&container.attach, container.init)?;
-            }
-            Ok(ended)
+            let told = running.iter().filter(|_| ended.is_some());
+            let told: Vec<_> =
+                told.map(|one| (one.attach.container.clone(), one.tell(&mut network))).collect();
+            Ok((ended, told))
         });
-        if let Some(ended) = ensured.await.context("the start of the network was cut short")?? {
+        let (ended, told) = ensured.await.context("the start of the network was cut short")??;
+        if let Some(ended) = ended {
             self.watch_network(ended, project.clone());
         }
-        Ok(())
+        // One that cannot be connected any more keeps nobody else from it.
+        let mut outcome = Ok(());
+        for (container, told) in told {
+            let kept = told.and_then(|ports| match self.unit(&container) {
+                Some(unit) => unit.supervise(|supervision| supervision.ports = ports),
+                None => Ok(()),
+            });
+            outcome = outcome.and(kept.with_context(|| format!("failed to connect container {container}")));
+        }
+        outcome
     }
 
-    /// A network process that ends while containers need it is started again.
+    /// A network process that ends while containers need it is started again, and again when that fails.
     fn watch_network(self: &Rc<Self>, ended: OwnedFd, project: Project) {
         let supervisor = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if pidfd::ended(ended).await.is_err()
-                || supervisor.leaving.get()
-                || supervisor.networked().is_empty()
-            {
+            if pidfd::ended(ended).await.is_err() {
                 return;
             }
-            // Boxed, because this future contains another one of its own kind.
-            let again: std::pin::Pin<Box<dyn Future<Output = Result<()>> + '_>> =
-                Box::pin(supervisor.ensure_network(&project));
-            if let Err(error) = again.await {
+            let mut pause = FIRST_PAUSE;
+            while !supervisor.leaving.get() && !supervisor.networked().is_empty() {
+                // Boxed, because this future contains another one of its own kind.
+                let again: std::pin::Pin<Box<dyn Future<Output = Result<()>> + '_>> =
+                    Box::pin(supervisor.ensure_network(&project));
+                let Err(error) = again.await else { break };
                 note(&error.context("failed to start the network process again"));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
     }

@@ -229,6 +229,24 @@ fn port(port: &Port) -> dpack_network::Port {
     dpack_network::Port { target: port.target, published: port.published, host_ip: port.host_ip, protocol }
 }
 
+/// The same with the numbers that the kernel chose for ports, as they are kept.
+pub(crate) fn with_known_ports(attach: &Attach, kept: &[Port]) -> Attach {
+    let mut known = attach.clone();
+    let mut kept: Vec<dpack_network::Port> = kept.iter().map(port).collect();
+    // Those that were asked for are nobody else's.
+    kept.retain(|kept| !attach.ports.iter().any(|port| port.published == kept.published));
+    for port in known.ports.iter_mut().filter(|port| port.published.is_none()) {
+        let is_it = |kept: &dpack_network::Port| {
+            let everywhere = port.host_ip.is_none() && kept.host_ip.is_none_or(|ip| ip.is_unspecified());
+            (kept.target, kept.protocol) == (port.target, port.protocol)
+                && (everywhere || kept.host_ip == port.host_ip)
+        };
+        port.published = kept.iter().find(|kept| is_it(kept)).and_then(|kept| kept.published);
+        kept.retain(|kept| kept.published != port.published);
+    }
+    known
+}
+
 /// Published ports as they are shown and kept: one for each address.
 pub(crate) fn ports(published: &[Published]) -> Vec<Port> {
     let each = published
@@ -245,4 +263,38 @@ pub(crate) fn ports(published: &[Published]) -> Vec<Port> {
         },
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_the_kernel_chose_are_asked_for_again() {
+        let port = |target, published, host_ip: Option<&str>| Port {
+            target,
+            published,
+            published_last: None,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            protocol: Protocol::Tcp,
+        };
+        let wanted = [
+            port(80, None, None),
+            port(80, Some(8080), None),
+            port(80, None, Some("127.0.0.1")),
+            port(81, None, None),
+            port(80, None, None),
+        ];
+        let kept = [
+            port(80, Some(8080), Some("0.0.0.0")),
+            port(80, Some(40_000), Some("0.0.0.0")),
+            port(80, Some(40_000), Some("::")),
+            port(80, Some(40_001), Some("127.0.0.1")),
+            port(80, Some(40_002), Some("0.0.0.0")),
+        ];
+        let attach = Attach { ports: wanted.iter().map(super::port).collect(), ..Attach::default() };
+        let known: Vec<Option<u16>> =
+            with_known_ports(&attach, &kept).ports.iter().map(|port| port.published).collect();
+        assert_eq!(known, [Some(40_000), Some(8080), Some(40_001), None, Some(40_002)]);
+    }
 }

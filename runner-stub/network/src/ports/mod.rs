@@ -66,6 +66,15 @@ struct OpenPort {
     tasks: Vec<AbortHandle>,
 }
 
+impl OpenPort {
+    /// Whether this is what is asked for by `port`, by whatever number it was asked for before.
+    fn is(&self, port: &Port) -> bool {
+        let number = self.published.addresses.first().map(SocketAddr::port);
+        Port { published: port.published, ..self.port.clone() } == *port
+            && (port.published.is_none() || port.published == number)
+    }
+}
+
 impl Drop for OpenPort {
     fn drop(&mut self) {
         for task in &self.tasks {
@@ -87,7 +96,10 @@ impl Ports {
         let mut after = Vec::new();
         let mut kept = Vec::new();
         for port in ports {
-            match before.iter().position(|open| open.port == *port) {
+            // The kernel's choice is the same port as the number that it chose.
+            let exact = before.iter().position(|open| open.port == *port);
+            let same = || before.iter().position(|open| open.is(port) && !ports.contains(&open.port));
+            match exact.or_else(same) {
                 Some(position) => {
                     after.push(before.swap_remove(position));
                     kept.push(true);

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
 use super::project::Project;
 use crate::protocol::{Answer, Request, VERSION};
 use crate::{Failure, frame, ports::Host};
@@ -76,10 +78,9 @@ fn converse(stream: &UnixStream, control: &Control) -> io::Result<()> {
     loop {
         let (request, descriptor) = frame::receive::<Request>(stream)?;
         let is_last = request == Request::Shutdown;
-        let wants_namespace = request == Request::Namespace;
-        let answer = carry_out(control, request, descriptor).unwrap_or_else(Answer::Failed);
-        let namespace = wants_namespace.then(|| control.namespace.as_fd());
-        frame::send(stream, &answer, namespace)?;
+        let (answer, descriptor) =
+            carry_out(control, request, descriptor).unwrap_or_else(|failure| (Answer::Failed(failure), None));
+        frame::send(stream, &answer, descriptor.as_ref().map(OwnedFd::as_fd))?;
         if is_last {
             control.host.stop();
             return Ok(());
@@ -87,19 +88,40 @@ fn converse(stream: &UnixStream, control: &Control) -> io::Result<()> {
     }
 }
 
-fn carry_out(control: &Control, request: Request, descriptor: Option<OwnedFd>) -> Result<Answer, Failure> {
+/// The answer, and the descriptor that goes with it.
+fn carry_out(
+    control: &Control,
+    request: Request,
+    descriptor: Option<OwnedFd>,
+) -> Result<(Answer, Option<OwnedFd>), Failure> {
     let mut project = control.project.lock().unwrap_or_else(PoisonError::into_inner);
-    match request {
-        Request::Configure(networks) => project.configure(&networks).map(|()| Answer::Done),
-        Request::Publish { container, ports } => project.publish(&container, &ports).map(Answer::Published),
+    let answer = match request {
+        Request::Configure(networks) => project.configure(&networks).map(|()| Answer::Done)?,
+        Request::Publish { container, ports } => {
+            project.publish(&container, &ports).map(Answer::Published)?
+        }
         Request::Attach(attach) => {
             let missing = || Failure::Invalid { reason: "no network namespace came with the request".into() };
-            project.attach(&attach, descriptor.ok_or_else(missing)?).map(Answer::Attached)
+            project.attach(&attach, descriptor.ok_or_else(missing)?).map(Answer::Attached)?
         }
-        Request::Detach { container } => project.detach(&container).map(|()| Answer::Done),
-        Request::Status => Ok(Answer::Status(project.status())),
-        Request::Namespace => Ok(Answer::Namespace),
-        Request::Shutdown => Ok(Answer::Done),
-        Request::Hello { .. } => Err(Failure::Invalid { reason: "hello was said before".into() }),
-    }
+        Request::Detach { container } => project.detach(&container).map(|()| Answer::Done)?,
+        Request::Status => Answer::Status(project.status()),
+        Request::Namespace => {
+            let namespace = control.namespace.try_clone().map_err(Failure::system("copy a descriptor"))?;
+            return Ok((Answer::Namespace, Some(namespace.into())));
+        }
+        Request::Capture { network } => {
+            let bridge = project.bridge(&network)?;
+            // This thread is in the project's namespace. Without a protocol the socket takes nothing until it is bound.
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
+            return Ok((
+                Answer::Capture(bridge),
+                Some(socket.map_err(Failure::system("open a packet socket"))?),
+            ));
+        }
+        Request::Shutdown => Answer::Done,
+        Request::Hello { .. } => return Err(Failure::Invalid { reason: "hello was said before".into() }),
+    };
+    Ok((answer, None))
 }

@@ -14,6 +14,7 @@
 
 mod control;
 mod project;
+mod trial;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ use crate::ports::{Host, Workers};
 use crate::socket_path;
 use crate::topology::{Topology, namespace};
 use project::Project;
+pub use trial::try_out;
 
 /// How the role `dpack-network` is started.
 #[derive(Debug)]

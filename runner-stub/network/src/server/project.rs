@@ -143,6 +143,12 @@ impl Project {
         self.topology.detach(container)
     }
 
+    /// The index of a network's bridge.
+    pub(super) fn bridge(&self, network: &str) -> Result<u32, Failure> {
+        let missing = || Failure::Invalid { reason: format!("network `{network}` is not up") };
+        self.topology.bridge(network).ok_or_else(missing)
+    }
+
     pub(super) fn status(&self) -> Status {
         let containers: BTreeSet<&String> = self.interfaces.keys().chain(self.ports.containers()).collect();
         let describe = |container: &String| ContainerStatus {

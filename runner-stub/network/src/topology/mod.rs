@@ -144,6 +144,11 @@ impl Topology {
         result.map_err(Failure::system(format!("remove the links of container `{container}`")))
     }
 
+    /// The index of a configured network's bridge.
+    pub(crate) fn bridge(&self, network: &str) -> Option<u32> {
+        self.bridges.values().find(|bridge| bridge.key.as_deref() == Some(network)).map(|bridge| bridge.index)
+    }
+
     /// Networks with their bridges, by sorted key.
     pub(crate) fn networks(&self) -> Vec<NetworkStatus> {
         let mut networks: Vec<NetworkStatus> = self

@@ -174,6 +174,11 @@ fn a_port_that_the_kernel_chose_can_be_asked_for_again() {
     let attached = web.attach(&mut client, &[("default", &[])], &[again]);
     assert_eq!(published(&attached), address);
     exchange(address, 1000);
+    // By its number or without, it is the same port: nothing is closed.
+    let stream = connect(address);
+    wait_until("it is connected", || client.status().unwrap().connections == 1);
+    assert_eq!(published(&web.attach(&mut client, &[("default", &[])], &[tcp(80)])), address);
+    finish_exchange(stream, 1000);
 }
 
 #[test]

@@ -3,19 +3,22 @@
 //! The exit status says whether the application will run: 0, also with warnings; otherwise that of the environment's
 //! failures. Overlayfs is really mounted in a user namespace, in the data folder, by the role `dpack-doctor`.
 
+mod network;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, RawFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{NetworkMode, Port, Project, Protocol};
+use dpack_compose::project::{Port, Project, Protocol};
 use dpack_sandbox::idmap::IdMap;
 use dpack_sandbox::role::{Spawn, take_fd};
 use serde::{Deserialize, Serialize};
 
 use super::super::SUCCESS;
-use super::super::args::{Format, Global};
+use super::super::args::{Doctor, Global};
 use super::super::output::{self, Table, bytes};
 use super::super::settings::Settings;
 use crate::container::Container;
@@ -69,7 +72,7 @@ impl Check {
 }
 
 /// `doctor`
-pub(crate) fn run(global: &Global, format: Format) -> Result<u8> {
+pub(crate) fn run(global: &Global, arguments: Doctor) -> Result<u8> {
     let settings = Settings::resolve(global)?;
     let project = settings.resolved()?.project;
     let mut checks = vec![platform(&settings), kernel()];
@@ -78,10 +81,12 @@ pub(crate) fn run(global: &Global, format: Format) -> Result<u8> {
     checks.extend(in_user_namespace(&settings, &map));
     checks.push(space(&settings, &map));
     checks.extend(ports(&settings, &project));
-    checks.push(tun(&project));
     checks.push(cgroup());
+    if arguments.network {
+        checks.extend(network::checks(&settings, &map));
+    }
     let runs = checks.iter().all(|check| check.verdict != Verdict::Missing);
-    if format.json() {
+    if arguments.format.json() {
         output::print_json(&serde_json::json!({ "runs": runs, "checks": checks }))?;
     } else {
         output::print(&text(&checks));
@@ -169,39 +174,46 @@ fn in_user_namespace(settings: &Settings, map: &IdMap) -> Vec<Check> {
 fn try_in_user_namespace(settings: &Settings, map: &IdMap) -> Result<Check> {
     let folder = settings.paths.data.join(format!("doctor.{}", std::process::id()));
     settings.paths.make_data(&folder)?;
-    let tried = (|| {
-        let (report, theirs) = std::io::pipe()?;
-        let child = Spawn::new(ROLE)
-            .arg(&folder)
-            .fd(REPORT, theirs.as_fd())
-            .program_length(settings.executable.program_length())
-            .new_user_namespace(map)
-            .spawn()
-            .map_err(sandbox_failure)?;
-        drop(theirs);
-        let check = json::read(report).context("the process in the user namespace ended early")?;
-        child.wait().map_err(sandbox_failure)?;
-        Ok(check)
-    })();
+    let tried = trial(settings, map, &folder);
     let _ = fs::remove_dir_all(&folder);
     tried
 }
 
-/// Role entry: tries overlayfs in the folder that is its argument.
+/// What the role found when it tried the thing that is its argument: a folder, or [`network::TRIAL`].
+fn trial(settings: &Settings, map: &IdMap, what: impl AsRef<OsStr>) -> Result<Check> {
+    let (report, theirs) = std::io::pipe()?;
+    let child = Spawn::new(ROLE)
+        .arg(what.as_ref())
+        .fd(REPORT, theirs.as_fd())
+        .program_length(settings.executable.program_length())
+        .new_user_namespace(map)
+        .spawn()
+        .map_err(sandbox_failure)?;
+    drop(theirs);
+    let check = json::read(report).context("the process in the user namespace ended early")?;
+    child.wait().map_err(sandbox_failure)?;
+    Ok(check)
+}
+
+/// Role entry: tries overlayfs in the folder that is its argument, or a network.
 pub(crate) fn main() -> Result<()> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).context("`doctor` was started without a folder")?);
+    let what = PathBuf::from(std::env::args_os().nth(1).context("`doctor` was started without a folder")?);
     let report = fs::File::from(take_fd(REPORT).context("`doctor` was started without a pipe")?);
-    let check = match overlay(&folder) {
+    let check = if what == Path::new(network::TRIAL) { network::trial() } else { overlay_check(&what) };
+    serde_json::to_writer(report, &check).context("failed to report")
+}
+
+fn overlay_check(folder: &Path) -> Check {
+    match overlay(folder) {
         Ok(()) => Check::new(
             "overlayfs",
             Verdict::Ok,
-            format!("works in `{}`", folder.parent().unwrap_or(&folder).display()),
+            format!("works in `{}`", folder.parent().unwrap_or(folder).display()),
         ),
         Err(error) => Check::new("overlayfs", Verdict::Missing, format!("{error:#}")).hint(
             "the data folder has to lie on a local file system such as ext4, xfs or btrfs: --data-dir DIR",
         ),
-    };
-    serde_json::to_writer(report, &check).context("failed to report")
+    }
 }
 
 /// Mounts an overlay and removes a file of its lower layer, which needs a whiteout.
@@ -286,19 +298,6 @@ fn check_port(service: &str, port: &Port, number: u16, first: u16, ours: bool, u
             format!("`{service}` publishes it on {}: {error}", address.ip()),
         )
         .hint("stop what has it, or publish another port"),
-    }
-}
-
-fn tun(project: &Project) -> Check {
-    let networked =
-        project.services.values().any(|service| matches!(service.network, NetworkMode::Networks(_)));
-    let name = "/dev/net/tun";
-    if !networked {
-        return Check::new(name, Verdict::Ok, "not needed");
-    }
-    match fs::File::options().read(true).write(true).open(name) {
-        Ok(_) => Check::new(name, Verdict::Ok, "there, for outgoing connections of a later version"),
-        Err(error) => Check::new(name, Verdict::Warning, format!("{error}; nothing uses it yet")),
     }
 }
 
