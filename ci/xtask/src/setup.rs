@@ -33,6 +33,7 @@ const TESTS: &[&str] = &[
     "kmod", // depmod
     "openssl",
     "skopeo",
+    "tcpdump",
     "uidmap",
     "umoci",
     "util-linux", // setpriv
