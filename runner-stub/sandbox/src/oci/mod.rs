@@ -129,6 +129,8 @@ pub(crate) fn send_console(
     let descriptors = [master.as_fd()];
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     let name = [std::io::IoSlice::new(b"/dev/pts/ptmx")];
+    // Whoever gets it expects to wait when there is nothing to read.
+    let _ = rustix::io::ioctl_fionbio(master, false);
     rustix::net::sendmsg(socket, &name, &mut ancillary, SendFlags::NOSIGNAL)
         .map_err(|e| Error::Terminal { step: "send it to the console socket", source: e.into() })?;
     Ok(())

@@ -71,6 +71,11 @@ fn is_ours(path: &Path, file: &str) -> bool {
 pub(super) fn set(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
     for (name, value) in &spec.linux.sysctl {
         let failed = |source: rustix::io::Errno| Error::Sysctl { name: name.clone(), source: source.into() };
+        if name.replace('/', ".") == "kernel.domainname" {
+            // The file belongs to the machine's root, whoever owns the namespace.
+            rustix::system::setdomainname(value.as_bytes()).map_err(failed)?;
+            continue;
+        }
         let path = format!("proc/sys/{}", name.replace('.', "/"));
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
