@@ -75,6 +75,7 @@ fn dispatch(arguments: Arguments) -> Result<u8> {
         Command::Kill(ref kill) => commands::lifecycle::kill(&settings()?, kill),
         Command::Images(ref images) => commands::images::run(&settings()?, images),
         Command::Config(ref config) => commands::config::run(&settings()?, config),
+        Command::Bundle(ref bundle) => commands::bundle::run(&settings()?, bundle),
         Command::Inspect(format) => commands::inspect::run(format),
         Command::Network(ref network) => commands::network::run(&settings()?, network),
         Command::Doctor(doctor) => commands::doctor::run(&arguments.global, doctor),

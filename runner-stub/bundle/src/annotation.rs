@@ -1,6 +1,8 @@
 //! Annotations of a bundle that tell the sandbox how to make the root file system. Another OCI runtime ignores them and
 //! takes `rootfs` as it finds it.
 
+/// What all of them begin with.
+pub const PREFIX: &str = "dev.dpack.";
 /// JSON array of absolute layer folders, lowest first.
 pub const LAYERS: &str = "dev.dpack.layers";
 /// Upper directory of the overlay.

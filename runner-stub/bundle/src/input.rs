@@ -90,6 +90,8 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
             readonly_paths: security.readonly_paths,
             sysctl: security.sysctl,
             seccomp: security.seccomp,
+            uid_mappings: Vec::new(),
+            gid_mappings: Vec::new(),
         },
     };
     spec.mounts.extend(security.devices);

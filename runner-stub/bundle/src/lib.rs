@@ -15,6 +15,7 @@ pub mod image;
 mod input;
 mod log;
 pub mod mounts;
+pub mod portable;
 pub mod process;
 pub mod resources;
 pub mod seccomp;

@@ -161,6 +161,25 @@ pub struct Linux {
     /// Which system calls there are; all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
+    /// User IDs of a user namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Its group IDs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
+}
+
+/// A range of IDs (config-linux.md, "User namespace mappings").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// First one inside.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// First one outside.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
 }
 
 /// Which system calls there are (config-linux.md, "Seccomp").
@@ -338,4 +357,19 @@ pub enum NamespaceKind {
     User,
     /// Control groups.
     Cgroup,
+}
+
+impl NamespaceKind {
+    /// The specification's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Network => "network",
+            NamespaceKind::Mount => "mount",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Uts => "uts",
+            NamespaceKind::User => "user",
+            NamespaceKind::Cgroup => "cgroup",
+        }
+    }
 }

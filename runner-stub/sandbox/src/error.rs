@@ -93,6 +93,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Copying a root file system into a folder.
+    #[error("failed to copy the root file system to `{path}`")]
+    Export {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Raising `lo` in a new network namespace.
     #[error("failed to raise the loopback interface")]
     Loopback(#[source] io::Error),

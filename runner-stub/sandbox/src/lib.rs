@@ -20,6 +20,7 @@ mod container;
 pub mod copy;
 mod error;
 pub mod exec;
+pub mod export;
 pub mod foreground;
 pub mod idmap;
 pub mod ids;

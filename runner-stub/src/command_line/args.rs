@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Inspect(Format),
     /// Show the project's networks, or record what passes through one
     Network(Network),
+    /// Write a service as an OCI bundle, which other runtimes run: config.json and its root file system
+    Bundle(Bundle),
     /// Check whether this device can run the application
     Doctor(Doctor),
     /// Check every byte of this file against its digests
@@ -358,6 +360,16 @@ pub(crate) struct Cp {
     pub(crate) source: String,
     /// The other of the two
     pub(crate) target: String,
+}
+
+/// `bundle`
+#[derive(Debug, Args)]
+pub(crate) struct Bundle {
+    /// Folder that is made, or is empty
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// The service
+    pub(crate) service: String,
 }
 
 /// `completion`

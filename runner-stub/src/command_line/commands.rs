@@ -1,6 +1,7 @@
 //! One module for each verb, or for a family of verbs that differ in one word.
 
 pub(crate) mod attach;
+pub(crate) mod bundle;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod cp;

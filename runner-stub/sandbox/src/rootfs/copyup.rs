@@ -72,7 +72,7 @@ fn copy(root: &OwnedFd, target: &str, volume: &Path) -> io::Result<()> {
 
 /// Copies what the folder `image` holds into the empty folder `to`, and with `attributes` also the folder's own mode, owner
 /// and times.
-pub(super) fn fill(image: &OwnedFd, to: &OwnedFd, attributes: bool) -> io::Result<()> {
+pub(crate) fn fill(image: &OwnedFd, to: &OwnedFd, attributes: bool) -> io::Result<()> {
     let image = rustix::fs::openat(image, c".", DIRECTORY, Mode::empty())?;
     let to = rustix::fs::openat(to, c".", DIRECTORY, Mode::empty())?;
     let status = rustix::fs::fstat(&image)?;

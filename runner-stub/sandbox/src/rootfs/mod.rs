@@ -8,14 +8,14 @@
 //! `openat2(RESOLVE_IN_ROOT)` and mounted on *by descriptor*, so what was checked is what is used (CVE-2021-30465). Nothing
 //! has to be undone after a failure: the mounts die with the namespace.
 
-mod copyup;
+pub(crate) mod copyup;
 mod covers;
 mod devices;
 mod mounts;
 mod options;
 mod overlay;
 mod pivot;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod sysctls;
 
 use std::io;
@@ -69,8 +69,7 @@ pub(crate) fn enter(
 /// Mounted in this process's own mount namespace, with which it goes.
 pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
     let mapped = Mapped::current();
-    pivot::separate(false)?;
-    let root = overlay::mount(bundle)?;
+    let root = image(bundle)?;
     for mount in &bundle.spec.mounts {
         let plan = options::plan(mount, mapped)?;
         if matches!(plan.what, options::What::Bind { .. }) {
@@ -78,6 +77,12 @@ pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
         }
     }
     Ok(root)
+}
+
+/// The same without anything mounted in it.
+pub(crate) fn image(bundle: &Bundle) -> Result<OwnedFd, Error> {
+    pivot::separate(false)?;
+    overlay::mount(bundle)
 }
 
 /// After the pivot: the container's `/dev/console` is its pseudo-terminal.
@@ -101,6 +106,6 @@ fn make_working_directory(root: &OwnedFd, path: &str) -> Result<(), Error> {
 }
 
 /// Opens a directory or file outside the container by its path there.
-fn open_outside(path: &std::path::Path, flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn open_outside(path: &std::path::Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }

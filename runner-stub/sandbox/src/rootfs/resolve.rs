@@ -26,7 +26,7 @@ const MOST_SYMLINKS: usize = 40;
 const DEEPEST: usize = 128;
 
 /// Opens `path` inside `root` (O_PATH). Fails when it does not exist.
-pub(super) fn existing(root: impl AsFd, path: &str, more: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn existing(root: impl AsFd, path: &str, more: ResolveFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     // EAGAIN: somebody renamed at the wrong moment; openat2(2) asks to try again.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,18 +50,20 @@ const COMMISSION: RawFd = 6;
 /// What the role is told: in memory, because everybody can read the arguments of a process and its service may have
 /// secrets in its environment.
 #[derive(Debug, Serialize, Deserialize)]
-struct Commission {
-    paths: Paths,
-    project: Project,
-    project_name: String,
-    service: String,
-    image: Image,
-    name: String,
-    id_map: String,
-    build: String,
-    tty: bool,
-    aliases: bool,
-    remove: bool,
+pub(crate) struct Commission {
+    pub(crate) paths: Paths,
+    pub(crate) project: Project,
+    pub(crate) project_name: String,
+    pub(crate) service: String,
+    pub(crate) image: Image,
+    pub(crate) name: String,
+    pub(crate) id_map: String,
+    pub(crate) build: String,
+    pub(crate) tty: bool,
+    pub(crate) aliases: bool,
+    pub(crate) remove: bool,
+    /// It is not run but written as a bundle to this empty folder.
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// `run`
@@ -122,16 +124,27 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         tty,
         aliases: arguments.use_aliases,
         remove: arguments.rm,
+        bundle: None,
         project: desired.project,
     };
-    let told = tell(&commission)?;
+    become_role(settings, &namespace, &commission, connection.as_ref().map(AsFd::as_fd))
+}
+
+/// Becomes the role that does it. Returns only on failure.
+pub(crate) fn become_role(
+    settings: &Settings,
+    namespace: &Namespace,
+    commission: &Commission,
+    connection: Option<BorrowedFd<'_>>,
+) -> Result<u8> {
+    let told = tell(commission)?;
     let mut spawn = Spawn::new(ROLE)
         .arg(&commission.name)
         .fd(COMMISSION, told.as_fd())
         .fd(PAYLOAD, settings.executable.descriptor())
         .program_length(settings.executable.program_length());
-    if let Some(connection) = &connection {
-        spawn = spawn.fd(SUPERVISOR, connection.as_fd());
+    if let Some(connection) = connection {
+        spawn = spawn.fd(SUPERVISOR, connection);
     }
     Err(sandbox_failure(namespace.apply(spawn).replace()))
 }
@@ -145,7 +158,7 @@ fn tell(commission: &Commission) -> Result<File> {
 }
 
 /// Garbage collection of another project asks for the layers of this one where its record is.
-fn note_layers(settings: &Settings, desired: &Desired) -> Result<()> {
+pub(crate) fn note_layers(settings: &Settings, desired: &Desired) -> Result<()> {
     if settings.project.record().exists() {
         return Ok(());
     }
@@ -264,7 +277,10 @@ fn serve() -> Result<u8> {
         remove: false,
     })?;
     let folder = project.container(&commission.name);
-    let result = run_container(&commission, &identity, &folder);
+    let result = match &commission.bundle {
+        Some(bundle) => super::bundle::write(&folder, bundle, &commission.service).map(|()| SUCCESS),
+        None => run_container(&commission, &identity, &folder),
+    };
     if commission.remove {
         crate::files::remove(&folder.join("container.json"))?;
         dpack_store::remove_tree(&folder)?;
