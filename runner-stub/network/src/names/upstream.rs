@@ -22,8 +22,8 @@ use crate::egress;
 use crate::ports::{Host, Kind};
 
 const PORT: u16 = 53;
-/// How long one server may take. Programs in containers ask again after five seconds.
-const PATIENCE: Duration = Duration::from_millis(2400);
+/// How long all servers together may take. Programs in containers ask again after five seconds.
+const PATIENCE: Duration = Duration::from_millis(4800);
 /// Questions that are passed on at a time; further ones are lost, and asked again.
 const QUESTIONS: usize = 512;
 /// How many of the device's servers are asked, as in resolv.conf(5).
@@ -73,12 +73,13 @@ impl Forwarder {
         if servers.is_empty() {
             return answer::refuse(query, Rcode::NXDOMAIN);
         }
+        let patience = PATIENCE / u32::try_from(servers.len()).unwrap_or(1);
         for server in servers {
             let neighbour = match server {
                 IpAddr::V4(server) if names.are_near(asker, server) => Some(server),
                 _ => None,
             };
-            let asked = timeout(PATIENCE, self.ask(query, server, neighbour.is_some(), transport));
+            let asked = timeout(patience, self.ask(query, server, neighbour.is_some(), transport));
             if let Ok(Ok(reply)) = asked.await {
                 return Some(reply);
             }

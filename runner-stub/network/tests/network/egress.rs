@@ -51,6 +51,43 @@ fn either_side_of_a_connection_outwards_may_close_first() {
 }
 
 #[test]
+fn a_path_that_loses_packets_loses_no_bytes_on_the_way_out() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("exchange", "7000");
+    web.lose_segments();
+    assert_eq!(web.ask("send", &format!("{DEVICE}:7000 {}", 20 << 20)), "true");
+    assert!(web.lost() > 0);
+    wait_until("all connections are gone", || client.status().unwrap().outgoing == 0);
+}
+
+#[test]
+fn own_names_are_known_while_every_other_name_server_is_dead() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    let gateway = web.attach(&mut client, &[("default", &["web"])], &[]).nameserver.unwrap();
+    // Nobody answers at these: no host of that link has them.
+    project.set_resolv_conf("nameserver 192.0.2.53\nnameserver 192.0.2.54\n");
+    let foreign = to_hex(&crate::project::question("foreign.example", domain::base::iana::Rtype::A));
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| web.ask("ask-udp", &format!("{gateway}:53 {foreign}")));
+        }
+        for _ in 0..10 {
+            assert_eq!(web.resolve("web").len(), 1);
+        }
+    });
+    // Whoever has time to wait is told that it failed, and does not wait for ever.
+    let reply = web.ask("ask-tcp-patiently", &format!("{gateway}:53 {foreign}"));
+    assert_eq!(reply.get(6..8), Some("82"), "SERVFAIL: {reply}");
+    let before = descriptors(project.network.pid());
+    project.set_resolv_conf("");
+    assert!(web.resolve("foreign.example").is_empty());
+    assert!(before < 200, "{before} descriptors");
+}
+
+#[test]
 fn a_container_is_told_what_the_device_is_told() {
     let (project, mut client) = Project::on_a_device(&configs(&["default"]));
     let web = project.container("web");

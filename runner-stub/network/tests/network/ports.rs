@@ -116,6 +116,20 @@ fn a_reset_at_any_byte_is_a_reset_for_the_other_side() {
 }
 
 #[test]
+fn a_path_that_loses_packets_loses_no_bytes() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _service = web.serve("exchange", "80");
+    web.lose_segments();
+    for length in [1, 100_000, 20 << 20] {
+        exchange(published(&attached), length);
+    }
+    assert!(web.lost() > 0);
+    wait_until("all have ended", || client.status().unwrap().connections == 0);
+}
+
+#[test]
 fn short_connections_without_end_leave_nothing_behind() {
     let (project, mut client) = Project::start(&["default"]);
     let web = project.container("web");

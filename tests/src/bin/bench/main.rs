@@ -1,7 +1,7 @@
 //! `bench`: ratios between dpack and its peers, measured in one run on one machine. `cargo xtask bench` starts it.
 //!
 //! ```text
-//! one module per benchmark      start, first_start, many, size, build, memory
+//! one module per benchmark      start, first_start, many, size, build, memory, network
 //!   └─> race                    contenders take turns: A B C A B C …
 //!         └─> peers             inside a root where the peers are installed, by ourselves as its agent
 //!   └─> report                  rows with ratio and aim, as a table or as JSON
@@ -16,8 +16,10 @@ mod application;
 mod build;
 mod first_start;
 mod image;
+mod load;
 mod many;
 mod memory;
+mod network;
 mod options;
 mod peers;
 mod race;
@@ -49,6 +51,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("build", build::run),
     ("memory", memory::run),
     ("size", size::run),
+    ("network", network::run),
 ];
 
 fn main() -> ExitCode {
@@ -67,6 +70,11 @@ fn run() -> Result<()> {
         && word == race::AGENT
     {
         return race::agent(plan);
+    }
+    if let [word, load @ ..] = &arguments[..]
+        && word == load::LOAD
+    {
+        return load::run(load);
     }
     let options = Options::parse(arguments, BENCHMARKS.iter().map(|(name, _)| *name))?;
     let context = Context { peers: Peers::prepare()?, options };

@@ -40,7 +40,7 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
 }
 
 /// Private resident bytes of our processes with this data folder, by role.
-fn roles(data: &str) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn roles(data: &str) -> Result<BTreeMap<String, u64>> {
     let mut roles = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let process = entry?.path();

@@ -45,6 +45,10 @@ pub(crate) enum Unit {
     Bytes,
     /// Megabytes (10^6) of input per second of processor time.
     Throughput,
+    /// Bytes a second, shown in Gbit/s.
+    Speed,
+    /// So many a second.
+    Rate,
 }
 
 /// What a row should be; compared with its ratio, or with its own value when there is no peer.
@@ -86,6 +90,13 @@ impl Row {
         let ratio = Spread::of(ratios).median;
         let peer = Some((peer.to_owned(), Spread::seconds(theirs)));
         Self { peer, ratio: Some(ratio), ..Self::alone(what, Unit::Seconds, Spread::seconds(ours)) }
+    }
+
+    /// What two contenders measured themselves, round by round; the ratio as in [`Row::times`].
+    pub(crate) fn rates(what: &str, unit: Unit, ours: &[f64], peer: &str, theirs: &[f64]) -> Self {
+        let ratio = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median;
+        let peer = Some((peer.to_owned(), Spread::of(theirs.iter().copied())));
+        Self { peer, ratio: Some(ratio), ..Self::alone(what, unit, Spread::of(ours.iter().copied())) }
     }
 
     /// Two sizes in bytes.
@@ -198,11 +209,14 @@ fn cells(row: &Row) -> [String; 9] {
 
 fn value(number: f64, unit: Unit) -> String {
     match unit {
+        Unit::Seconds if number < 1e-3 => format!("{:.1} us", number * 1e6),
         Unit::Seconds if number < 1.0 => format!("{:.1} ms", number * 1e3),
         Unit::Seconds => format!("{number:.2} s"),
         Unit::Bytes if number < 1e6 => format!("{:.0} kB", number / 1e3),
         Unit::Bytes => format!("{:.2} MB", number / 1e6),
         Unit::Throughput => format!("{number:.1} MB/s"),
+        Unit::Speed => format!("{:.2} Gbit/s", number * 8.0 / 1e9),
+        Unit::Rate => format!("{number:.0}/s"),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::race::{Contender, ROUND, Race, Step};
 use crate::report::{Aim, Report, Row};
 
 /// podman's default network needs the TUN device, which ordinary users may open on most machines and not on all.
-const TUN: &str = "[ -e /dev/net/ours ] || \
+pub(crate) const TUN: &str = "[ -e /dev/net/ours ] || \
     { mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; touch /dev/net/ours; }";
 
 pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {

@@ -186,6 +186,22 @@ impl Container {
         reply.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
     }
 
+    /// Loses one of fifty TCP segments that arrive in the container from now on.
+    pub(crate) fn lose_segments(&self) {
+        const RULES: &str =
+            "add table inet loss; add chain inet loss in { type filter hook input priority 0; };
+            add rule inet loss in meta l4proto tcp numgen random mod 50 == 0 counter drop";
+        let (done, said) = self.run(&["nft", RULES]);
+        assert!(done, "{said}");
+    }
+
+    /// How many were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        let (_, rules) = self.run(&["nft", "list", "ruleset"]);
+        let count = rules.split_once("counter packets ").and_then(|(_, rest)| rest.split(' ').next());
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{rules}"))
+    }
+
     /// The last run's process ends, a new one has a new network namespace.
     pub(crate) fn restart(&mut self, project: &Project) {
         *self = project.container(&self.name.clone());

@@ -26,7 +26,8 @@ pub(crate) fn play() {
         "take" => take(&argument),
         "send-after-end" => send_after_end(&argument),
         "ask-udp" => ask_udp(&argument),
-        "ask-tcp" => ask_tcp(&argument),
+        "ask-tcp" => ask_tcp(&argument, PATIENCE),
+        "ask-tcp-patiently" => ask_tcp(&argument, PATIENCE * 3),
         "connect" => connect(&argument),
         "send" => send(&argument),
         "listen" => listen(&argument),
@@ -269,12 +270,12 @@ fn ask_udp(argument: &str) {
     }
 }
 
-fn ask_tcp(argument: &str) {
+fn ask_tcp(argument: &str, patience: Duration) {
     let (address, packet) = argument.split_once(' ').unwrap();
     let asked = || -> std::io::Result<Vec<u8>> {
         let address: SocketAddr = address.parse().unwrap();
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         let packet = from_hex(packet);
         stream.write_all(&u16::try_from(packet.len()).unwrap().to_be_bytes())?;
         stream.write_all(&packet)?;
