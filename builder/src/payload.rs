@@ -73,7 +73,7 @@ impl Sources {
         match chunk.source.place {
             Place::Skeleton(offset) => {
                 let recipe = self.recipes.get(&chunk.source.layer).ok_or_else(missing)?;
-                recipe.skeleton.as_slice().read_exact_at(buffer, offset)
+                recipe.skeleton.read_exact_at(buffer, offset)
             }
             Place::Tar(offset) => {
                 let tar = self.tars.get(&chunk.source.layer).ok_or_else(missing)?;

@@ -228,7 +228,8 @@ fn equal_files_are_stored_once_across_layers_and_outputs_are_equal() {
     let (one, alone) = write(&[&first], 5, None);
     let (two, both) = write(&[&first, &second], 5, None);
     // Only the second skeleton is new.
-    let skeleton = split(second.as_slice()).unwrap().skeleton.len() as u64;
+    let skeleton: u64 =
+        split(second.as_slice()).unwrap().skeleton_chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
     assert_eq!(both.raw_length, alone.raw_length + skeleton);
     assert_eq!(one, write(&[&first], 5, None).0);
     assert_eq!(two, write(&[&first, &second], 5, None).0);

@@ -22,7 +22,7 @@ mod writer;
 pub use compress::{CompressError, StoredFrame, compress_frame};
 pub use level::{DEFAULT_LEVEL, LEVELS, Level, ParseLevelError};
 pub use plan::{ChunkSource, FramePlan, Place, PlannedChunk, plan_frames};
-pub use recipe::{BodyRecipe, ChunkRecipe, LayerRecipe, RecipeError};
+pub use recipe::{BodyRecipe, ChunkRecipe, LayerRecipe, RecipeError, Skeleton};
 pub use splice::{SpliceError, StubHead};
 pub use split::split;
 pub use writer::{PayloadWriter, Summary, WriteError, seal};

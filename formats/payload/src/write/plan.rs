@@ -61,8 +61,8 @@ struct Candidate<'a> {
     path: &'a str,
 }
 
-impl Candidate<'_> {
-    fn name(&self) -> &str {
+impl<'a> Candidate<'a> {
+    fn name(&self) -> &'a str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 }
@@ -87,7 +87,7 @@ pub fn plan_frames<'a>(recipes: impl IntoIterator<Item = &'a LayerRecipe>, level
     }
     // By name before path: `__init__.py` is most like other `__init__.py`, and a library like its other version. Stable, so
     // the pieces of one file and equal paths stay in the order of the layers.
-    bodies.sort_by(|a, b| (a.kind, a.name(), a.path).cmp(&(b.kind, b.name(), b.path)));
+    bodies.sort_by_cached_key(|body| (body.kind, body.name(), body.path));
 
     let mut frames = Vec::new();
     for group in [skeletons, bodies] {

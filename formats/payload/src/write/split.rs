@@ -43,7 +43,7 @@ pub fn split(tar: impl Read) -> io::Result<LayerRecipe> {
         tar_length: tar.position,
         skeleton_chunks,
         bodies,
-        skeleton,
+        skeleton: skeleton.into(),
     })
 }
 
