@@ -1,6 +1,8 @@
 //! Why the network process refused: typed, and the same on both sides of the socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,12 +63,47 @@ pub enum Failure {
         network: String,
     },
     /// The pool of subnets is used up.
-    #[error("no subnet is left for network `{network}`: a project has at most {limit} networks")]
+    #[error(
+        "no subnet is left for network `{network}`: there are {limit}, and other networks or routes of the device have them\n\
+         hint: give it one with `ipam`"
+    )]
     NoSubnet {
         /// Key of the network.
         network: String,
         /// Number of subnets there are.
         limit: usize,
+    },
+    /// The subnet that a network was given is another one's.
+    #[error("subnet {subnet} of network `{network}` overlaps with {other} of network `{owner}`")]
+    SubnetTaken {
+        /// Key of the network.
+        network: String,
+        /// Its subnet.
+        subnet: IpNet,
+        /// The subnet that has addresses of it.
+        other: IpNet,
+        /// Key of the network that has that one.
+        owner: String,
+    },
+    /// A network is to be another one, and containers are on it.
+    #[error(
+        "network `{network}` has changed, and other containers are still on it\nhint: start all services of the network, or take the project down first"
+    )]
+    NetworkInUse {
+        /// Key of the network.
+        network: String,
+    },
+    /// The address that a container asks for is another one's, or none of the network's.
+    #[error("container `{container}` cannot have address {address} on network `{network}`: {reason}")]
+    Address {
+        /// Key of the network.
+        network: String,
+        /// Container name.
+        container: String,
+        /// The address.
+        address: IpAddr,
+        /// Why not.
+        reason: String,
     },
     /// All addresses of a network are in use.
     #[error("no address is left on network `{network}` for container `{container}`")]

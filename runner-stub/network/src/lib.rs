@@ -32,7 +32,7 @@ pub use egress::HOST_GATEWAY;
 pub use failure::Failure;
 pub use ports::port_owner;
 pub use protocol::{
-    Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, NetworkStatus, Port, Protocol,
-    Published, Status, VERSION,
+    Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, NetworkStatus, Pool, Port,
+    Protocol, Published, Status, VERSION,
 };
 pub use server::{ServeError, ServeOptions, serve, try_out};

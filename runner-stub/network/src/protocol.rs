@@ -5,8 +5,10 @@
 //! network namespace; [`Answer::Namespace`]: the project's; [`Answer::Capture`]: a packet socket). The first request of a connection is [`Request::Hello`];
 //! a process of another protocol version answers it with [`Failure::Version`] and nothing else.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -19,12 +21,55 @@ pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
 
 /// A network of the project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NetworkConfig {
     /// Key in the Compose file; what [`Membership::network`] refers to.
     pub key: String,
     /// No way out of this network.
-    #[serde(default)]
     pub internal: bool,
+    /// Containers get IPv4 addresses.
+    pub ipv4: bool,
+    /// Containers get IPv6 addresses.
+    pub ipv6: bool,
+    /// Subnets that were chosen, at most one of each family. One that is missing is taken from a pool.
+    pub pools: Vec<Pool>,
+    /// Addresses that are given only to who asks for them.
+    pub reserved: Vec<IpAddr>,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Containers do not reach each other.
+    pub isolated: bool,
+    /// What interfaces are called in containers, before their number.
+    pub interface_prefix: String,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        NetworkConfig {
+            key: String::new(),
+            internal: false,
+            ipv4: true,
+            ipv6: false,
+            pools: Vec::new(),
+            reserved: Vec::new(),
+            mtu: 1500,
+            isolated: false,
+            interface_prefix: "eth".into(),
+        }
+    }
+}
+
+/// Addresses of one family that a network was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Part of it that containers' addresses are taken from.
+    #[serde(default)]
+    pub range: Option<IpNet>,
+    /// The bridge's address; the first of the subnet when absent.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
 }
 
 /// A container and everything it is connected to.
@@ -35,8 +80,11 @@ pub struct Attach {
     /// Host name; resolvable like the container name.
     #[serde(default)]
     pub hostname: Option<String>,
-    /// Networks of the container, in any order; interfaces are numbered and the default route is chosen by sorted key.
+    /// Networks of the container, in any order; interfaces are numbered by priority, then by key.
     pub networks: Vec<Membership>,
+    /// Names that this container alone knows, each for a name on its networks.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
     /// Name servers for what is not the project's; the device's when empty.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
@@ -47,13 +95,25 @@ pub struct Attach {
 
 /// A container's place on one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Membership {
     /// Key of the network.
     pub network: String,
     /// Names on this network that may be shared with others: the service's name and its aliases. When several
     /// containers have one name, an answer lists all of them in turning order.
-    #[serde(default)]
     pub aliases: Vec<String>,
+    /// Addresses asked for, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Further addresses, valid on the link only.
+    pub link_local: Vec<IpAddr>,
+    /// Hardware address asked for, as `02:42:…`.
+    pub mac: Option<String>,
+    /// Name of the interface inside the container.
+    pub interface: Option<String>,
+    /// Networks with a higher one are connected first.
+    pub priority: i64,
+    /// The network with the highest one has the default route, if it has a way out.
+    pub gateway_priority: i64,
 }
 
 /// Transport protocol of a published port.
@@ -103,22 +163,21 @@ pub struct Published {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// What a container got. Interfaces are in order: `eth0`, `eth1`, …
+/// What a container got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// One interface for each network, by sorted network key.
+    /// One interface for each network, by priority, then by key.
     pub interfaces: Vec<Interface>,
     /// Address for `nameserver` in the container's resolv.conf; absent when the container is on no network.
-    pub nameserver: Option<Ipv4Addr>,
+    pub nameserver: Option<IpAddr>,
     /// Published ports, in the order asked for.
     pub ports: Vec<Published>,
 }
 
 impl Attached {
-    /// The container's address that stands first, the one for its own names in `/etc/hosts`.
-    #[must_use]
-    pub fn address(&self) -> Option<Ipv4Addr> {
-        self.interfaces.first().map(|interface| interface.address)
+    /// The container's addresses, those for its own names in `/etc/hosts`.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.interfaces.iter().flat_map(Interface::ips)
     }
 }
 
@@ -127,16 +186,21 @@ impl Attached {
 pub struct Interface {
     /// Key of the network it leads to.
     pub network: String,
-    /// `eth0`, `eth1`, …
+    /// `eth0`, `eth1`, … unless it was asked for.
     pub name: String,
-    /// Address of the container.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix.
-    pub prefix: u8,
-    /// Address of the bridge: gateway and DNS server.
-    pub gateway: Ipv4Addr,
+    /// Addresses of the container with the length of the network's prefix, IPv4 before IPv6.
+    pub addresses: Vec<IpNet>,
+    /// Addresses of the bridge, of the same families: gateway and DNS server.
+    pub gateways: Vec<IpAddr>,
     /// Hardware address, `02:42:…`.
     pub mac: String,
+}
+
+impl Interface {
+    /// Addresses of the container.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNet::addr)
+    }
 }
 
 /// State of the network process.
@@ -163,10 +227,8 @@ pub struct NetworkStatus {
     pub key: String,
     /// Bridge interface in the project's namespace.
     pub bridge: String,
-    /// Address of the bridge.
-    pub gateway: Ipv4Addr,
-    /// Length of the network's prefix.
-    pub prefix: u8,
+    /// Addresses of the bridge with the length of the network's prefix, IPv4 before IPv6.
+    pub gateways: Vec<IpNet>,
 }
 
 /// State of one container.

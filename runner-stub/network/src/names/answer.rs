@@ -4,12 +4,12 @@
 //! exist (NXDOMAIN, which programs take as final; SERVFAIL would have them try again for seconds). The names of
 //! containers on other networks never exist, and are asked of nobody outside.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
 use domain::base::message_builder::{AnswerBuilder, PushError};
 use domain::base::{Message, MessageBuilder, Name, StaticCompressor, ToName};
-use domain::rdata::{A, Ptr};
+use domain::rdata::{A, Aaaa, Ptr};
 
 use super::{Lookup, Names, Reverse};
 
@@ -43,7 +43,7 @@ pub enum Reply {
 /// The answer to `query`, asked by the container with address `asker`. `None` for packets that deserve none: too short
 /// to be DNS, or answers themselves (two servers would talk for ever).
 #[must_use]
-pub fn answer(query: &[u8], asker: Ipv4Addr, names: &Names, transport: Transport) -> Option<Reply> {
+pub fn answer(query: &[u8], asker: IpAddr, names: &Names, transport: Transport) -> Option<Reply> {
     let query = Message::from_octets(query).ok()?;
     if query.header().qr() {
         return None;
@@ -75,12 +75,12 @@ pub(super) fn refuse(query: &[u8], rcode: Rcode) -> Option<Vec<u8>> {
 /// What stands in the answer section.
 enum Records {
     None,
-    Addresses(Vec<Ipv4Addr>),
+    Addresses(Vec<IpAddr>),
     Pointer(Name<Vec<u8>>),
     Elsewhere,
 }
 
-fn look_up(query: &Message<&[u8]>, asker: Ipv4Addr, names: &Names) -> (Rcode, Records) {
+fn look_up(query: &Message<&[u8]>, asker: IpAddr, names: &Names) -> (Rcode, Records) {
     if query.header().opcode() != Opcode::QUERY {
         return (Rcode::NOTIMP, Records::None);
     }
@@ -99,12 +99,14 @@ fn look_up(query: &Message<&[u8]>, asker: Ipv4Addr, names: &Names) -> (Rcode, Re
             Reverse::Elsewhere => (Rcode::NOERROR, Records::Elsewhere),
         };
     }
-    match names.lookup(asker, name.trim_end_matches('.')) {
-        Lookup::Found(addresses) if matches!(question.qtype(), Rtype::A | Rtype::ANY) => {
-            (Rcode::NOERROR, Records::Addresses(addresses))
-        }
-        // The name exists, with no record of this type: AAAA asked by every program that knows IPv6.
-        Lookup::Found(_) => (Rcode::NOERROR, Records::None),
+    let is_wanted = |address: &IpAddr| match question.qtype() {
+        Rtype::A => address.is_ipv4(),
+        Rtype::AAAA => address.is_ipv6(),
+        kind => kind == Rtype::ANY,
+    };
+    match names.lookup(asker, name.trim_end_matches('.'), is_wanted) {
+        // None when the name exists with no record of this type: AAAA is asked by every program that knows IPv6.
+        Lookup::Found(addresses) => (Rcode::NOERROR, Records::Addresses(addresses)),
         Lookup::Unknown => (Rcode::NXDOMAIN, Records::None),
         Lookup::Elsewhere => (Rcode::NOERROR, Records::Elsewhere),
         Lookup::Stranger => (Rcode::REFUSED, Records::None),
@@ -149,9 +151,10 @@ fn push(answer: &mut Builder, query: &Message<&[u8]>, records: &Records) -> Resu
     let name = question.qname();
     match records {
         Records::None | Records::Elsewhere => Ok(()),
-        Records::Addresses(addresses) => addresses
-            .iter()
-            .try_for_each(|address| answer.push((name, Class::IN, TIME_TO_LIVE, A::new(*address)))),
+        Records::Addresses(addresses) => addresses.iter().try_for_each(|address| match address {
+            IpAddr::V4(address) => answer.push((name, Class::IN, TIME_TO_LIVE, A::new(*address))),
+            IpAddr::V6(address) => answer.push((name, Class::IN, TIME_TO_LIVE, Aaaa::new(*address))),
+        }),
         Records::Pointer(target) => {
             answer.push((name, Class::IN, TIME_TO_LIVE, Ptr::new(target.to_name::<Vec<u8>>())))
         }
@@ -162,12 +165,20 @@ fn finish(answer: Builder) -> Vec<u8> {
     answer.finish().into_target()
 }
 
-/// The address in `2.0.18.172.in-addr.arpa`.
-fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+/// The address in `2.0.18.172.in-addr.arpa`, or in 32 digits before `ip6.arpa` (RFC 3596, 2.5).
+fn reverse_address(name: &str) -> Option<IpAddr> {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let reversed: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
-    let [a, b, c, d] = reversed.octets();
-    Some(Ipv4Addr::new(d, c, b, a))
+    if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+        let [a, b, c, d] = reversed.parse::<Ipv4Addr>().ok()?.octets();
+        return Some(Ipv4Addr::new(d, c, b, a).into());
+    }
+    let digits: Vec<&str> = name.strip_suffix(".ip6.arpa")?.split('.').collect();
+    let is_digit = |digit: &&str| digit.len() == 1 && digit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digits.len() != 32 || !digits.iter().all(is_digit) {
+        return None;
+    }
+    let digits: String = digits.into_iter().rev().collect();
+    Some(Ipv6Addr::from(u128::from_str_radix(&digits, 16).ok()?).into())
 }
 
 #[cfg(test)]

@@ -36,12 +36,12 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    fn answer(&self, query: &[u8], asker: Ipv4Addr, transport: Transport) -> Option<Reply> {
-        let known = if self.names.is_on(asker, &self.network) { asker } else { Ipv4Addr::UNSPECIFIED };
+    fn answer(&self, query: &[u8], asker: IpAddr, transport: Transport) -> Option<Reply> {
+        let known = if self.names.is_on(asker, &self.network) { asker } else { Ipv4Addr::UNSPECIFIED.into() };
         answer(query, known, &self.names, transport)
     }
 
-    async fn forward(&self, query: &[u8], asker: Ipv4Addr, transport: Transport) -> Option<Vec<u8>> {
+    async fn forward(&self, query: &[u8], asker: IpAddr, transport: Transport) -> Option<Vec<u8>> {
         self.forwarder.forward(query, asker, &self.names, transport).await
     }
 }
@@ -60,23 +60,26 @@ impl Drop for NameServer {
 
 /// Opens the sockets of a network and serves them. To be called within the runtime, on a thread in the project's
 /// namespace.
-pub(crate) fn start(resolver: &Arc<Resolver>, bridge: &str, gateway: Ipv4Addr) -> io::Result<NameServer> {
-    let address = SocketAddr::from((gateway, PORT));
+pub(crate) fn start(resolver: &Arc<Resolver>, bridge: &str, gateways: &[IpAddr]) -> io::Result<NameServer> {
+    let mut server = NameServer(Vec::new());
+    for gateway in gateways {
+        let address = SocketAddr::from((*gateway, PORT));
 
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind_device(Some(bridge.as_bytes()))?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
+        let socket = if gateway.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind_device(Some(bridge.as_bytes()))?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
 
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    let socket = UdpSocket::from_std(socket)?;
-    socket.bind_device(Some(bridge.as_bytes()))?;
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        socket.bind_device(Some(bridge.as_bytes()))?;
 
-    let udp = tokio::spawn(serve_udp(Arc::new(socket), Arc::clone(resolver)));
-    let tcp = tokio::spawn(serve_tcp(listener, Arc::clone(resolver)));
-    Ok(NameServer(vec![udp.abort_handle(), tcp.abort_handle()]))
+        server.0.push(tokio::spawn(serve_udp(Arc::new(socket), Arc::clone(resolver))).abort_handle());
+        server.0.push(tokio::spawn(serve_tcp(listener, Arc::clone(resolver))).abort_handle());
+    }
+    Ok(server)
 }
 
 async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
@@ -89,19 +92,19 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
         }
         for _ in 0..BURST {
             match socket.try_recv_from(&mut packet) {
-                Ok((length, SocketAddr::V4(asker))) => {
+                Ok((length, asker)) => {
                     let query = packet.get(..length).unwrap_or_default();
-                    match resolver.answer(query, *asker.ip(), Transport::Udp) {
+                    match resolver.answer(query, asker.ip(), Transport::Udp) {
                         Some(Reply::Here(reply)) => {
                             // A full buffer loses the answer, as any network may; the asker asks again.
-                            let _ = socket.try_send_to(&reply, SocketAddr::V4(asker));
+                            let _ = socket.try_send_to(&reply, asker);
                         }
                         Some(Reply::Elsewhere) => {
                             let (socket, resolver) = (Arc::clone(&socket), Arc::clone(&resolver));
                             let query = query.to_vec();
                             elsewhere.spawn(async move {
-                                let reply = resolver.forward(&query, *asker.ip(), Transport::Udp).await;
-                                let _ = socket.try_send_to(&reply?, SocketAddr::V4(asker));
+                                let reply = resolver.forward(&query, asker.ip(), Transport::Udp).await;
+                                let _ = socket.try_send_to(&reply?, asker);
                                 Some(())
                             });
                         }
@@ -110,7 +113,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // An ICMP error of an earlier answer: the asker has gone.
-                Ok(_) | Err(_) => {}
+                Err(_) => {}
             }
         }
         while elsewhere.try_join_next().is_some() {}
@@ -140,7 +143,6 @@ async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
 
 /// Questions one after the other, each with its length before it (RFC 1035, 4.2.2).
 async fn converse(mut stream: TcpStream, asker: IpAddr, resolver: &Resolver) -> io::Result<()> {
-    let IpAddr::V4(asker) = asker else { return Ok(()) };
     let mut query = Vec::new();
     loop {
         let length = timeout(SILENCE, stream.read_u16()).await??;

@@ -5,7 +5,7 @@
 //! (systemd-resolved is one), because it is the device that asks; of those in a Compose file they are not.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Forwarder {
     pub(super) async fn forward(
         &self,
         query: &[u8],
-        asker: Ipv4Addr,
+        asker: IpAddr,
         names: &Names,
         transport: Transport,
     ) -> Option<Vec<u8>> {
@@ -75,11 +75,8 @@ impl Forwarder {
         }
         let patience = PATIENCE / u32::try_from(servers.len()).unwrap_or(1);
         for server in servers {
-            let neighbour = match server {
-                IpAddr::V4(server) if names.are_near(asker, server) => Some(server),
-                _ => None,
-            };
-            let asked = timeout(patience, self.ask(query, server, neighbour.is_some(), transport));
+            let is_neighbour = names.are_near(asker, server);
+            let asked = timeout(patience, self.ask(query, server, is_neighbour, transport));
             if let Ok(Ok(reply)) = asked.await {
                 return Some(reply);
             }
@@ -97,7 +94,7 @@ impl Forwarder {
         let address = SocketAddr::new(server, PORT);
         let is_stream = transport == Transport::Tcp;
         let socket = match (is_neighbour, is_stream) {
-            (true, _) => neighbourly(is_stream)?.into(),
+            (true, _) => neighbourly(address, is_stream)?.into(),
             (false, true) => self.host.socket(Kind::stream(address)).await?,
             (false, false) => self.host.socket(Kind::datagram(address)).await?,
         };
@@ -124,11 +121,10 @@ impl Forwarder {
 }
 
 /// A socket in the project's namespace, for a server that is a container.
-fn neighbourly(is_stream: bool) -> io::Result<Socket> {
+fn neighbourly(server: SocketAddr, is_stream: bool) -> io::Result<Socket> {
     let kind = if is_stream { Type::STREAM } else { Type::DGRAM };
-    let socket = Socket::new(Domain::IPV4, kind.nonblocking().cloexec(), None)?;
+    let socket = Socket::new(Domain::for_address(server), kind.nonblocking().cloexec(), None)?;
     socket.set_mark(egress::MARK)?;
-    socket.bind(&SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)).into())?;
     Ok(socket)
 }
 

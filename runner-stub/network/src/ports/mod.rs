@@ -13,7 +13,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,14 +38,22 @@ const ATTEMPTS: usize = 16;
 /// Where connections go at present; nowhere while there is no container. Another run of the container ends those of the
 /// last.
 ///
-/// They are dialled *inside* the container's namespace, at the container's own address: the bytes do not go through
+/// They are dialled *inside* the container's namespace, at the container's own address (of the client's family, where it has one): the bytes do not go through
 /// bridge and veth, and a container that has gone refuses at once. The container sees its own
 /// address as the peer's, never 127.0.0.1, which some programs trust.
 #[derive(Clone, Debug)]
 struct Target {
-    address: Ipv4Addr,
+    addresses: Vec<IpAddr>,
     /// Keeps the namespace alive until another one takes its place, or the port is closed.
     namespace: Arc<OwnedFd>,
+}
+
+impl Target {
+    /// The address for a client of one family.
+    fn address(&self, is_ipv4: bool) -> IpAddr {
+        let alike = self.addresses.iter().find(|address| address.is_ipv4() == is_ipv4);
+        alike.or(self.addresses.first()).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
 }
 
 /// All published ports of the project.
@@ -139,15 +147,23 @@ impl Ports {
         self.open.keys()
     }
 
-    /// Leads a container's ports to `address` in `namespace`. Connections go on if it is still the same run of the
+    /// Leads a container's ports to `addresses` in `namespace`. Connections go on if it is still the same run of the
     /// container.
-    pub(crate) fn lead_to(&self, container: &str, address: Ipv4Addr, namespace: OwnedFd, is_new_run: bool) {
+    pub(crate) fn lead_to(
+        &self,
+        container: &str,
+        addresses: &[IpAddr],
+        namespace: OwnedFd,
+        is_new_run: bool,
+    ) {
         let namespace = Arc::new(namespace);
         for open in self.open.get(container).into_iter().flatten() {
             open.target.send_if_modified(|target| {
-                let is_same = target.as_ref().is_some_and(|target| target.address == address) && !is_new_run;
+                let is_same =
+                    target.as_ref().is_some_and(|target| target.addresses == addresses) && !is_new_run;
                 if !is_same {
-                    *target = Some(Target { address, namespace: Arc::clone(&namespace) });
+                    *target =
+                        Some(Target { addresses: addresses.to_vec(), namespace: Arc::clone(&namespace) });
                 }
                 !is_same
             });

@@ -42,8 +42,10 @@ async fn serve(
     count: Count,
     workers: Workers,
 ) {
+    let is_ipv4 = listener.local_addr().is_ok_and(|address| address.is_ipv4());
     while target.wait_for(Option::is_some).await.is_ok() {
         let Some(destination) = target.borrow_and_update().clone() else { continue };
+        let server = SocketAddr::from((destination.address(is_ipv4), port));
         // Ends all connections when dropped: at another run of the container, or when the port is closed.
         let mut connections = JoinSet::new();
         loop {
@@ -54,8 +56,7 @@ async fn serve(
                     Ok(()) => break,
                     Err(_) => return,
                 },
-                (client, socket) = next(&listener, &destination) => {
-                    let server = SocketAddr::from((destination.address, port));
+                (client, socket) = next(&listener, &destination, server) => {
                     let (counted, workers) = (count.one(), workers.clone());
                     connections.spawn(async move {
                         let _counted = counted;
@@ -71,9 +72,10 @@ async fn serve(
 
 /// The next client, and a socket to dial the container with. The socket comes first: a client that cannot be served,
 /// because descriptors or memory are used up, stays in the backlog and waits.
-async fn next(listener: &TcpListener, target: &Target) -> (TcpStream, TcpSocket) {
+async fn next(listener: &TcpListener, target: &Target, server: SocketAddr) -> (TcpStream, TcpSocket) {
+    let new = || if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let attempt = async || -> io::Result<(TcpStream, TcpSocket)> {
-        let socket = namespace::visit(target.namespace.as_fd(), TcpSocket::new_v4)?;
+        let socket = namespace::visit(target.namespace.as_fd(), new)?;
         let (client, _) = listener.accept().await?;
         Ok((client, socket))
     };

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,8 +53,10 @@ pub(super) fn start(
 }
 
 async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
+    let is_ipv4 = socket.local_addr().is_ok_and(|address| address.is_ipv4());
     while target.wait_for(Option::is_some).await.is_ok() {
         let Some(destination) = target.borrow_and_update().clone() else { continue };
+        let server = SocketAddr::from((destination.address(is_ipv4), port));
         let mut sessions: HashMap<SocketAddr, Arc<Session>> = HashMap::new();
         let mut answers = JoinSet::new();
         loop {
@@ -74,7 +76,7 @@ async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Op
                 },
             }
             let accept = |peer| {
-                let session = Arc::new(Session::open(&destination, port, &count)?);
+                let session = Arc::new(Session::open(&destination, server, &count)?);
                 answers.spawn(answer(Arc::clone(&session), Arc::clone(&socket), peer));
                 Ok(session)
             };
@@ -116,10 +118,13 @@ fn take_in(
 }
 
 impl Session {
-    fn open(target: &Target, port: u16, count: &Count) -> io::Result<Session> {
-        let bind = || StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    fn open(target: &Target, server: SocketAddr, count: &Count) -> io::Result<Session> {
+        let bind = || match server {
+            SocketAddr::V4(_) => StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => StdSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
+        };
         let socket = namespace::visit(target.namespace.as_fd(), bind)?;
-        socket.connect((target.address, port))?;
+        socket.connect(server)?;
         socket.set_nonblocking(true)?;
         let heard = watch::channel(Instant::now()).0;
         Ok(Session { socket: UdpSocket::from_std(socket)?, heard, _counted: count.one() })

@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
@@ -93,9 +93,10 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let (host, host_thread) = Host::new();
     let (started, result) = mpsc::channel();
     let (join, socket, resolv_conf) = (options.join, options.socket, options.resolv_conf);
+    let seed = seed(&socket);
     thread::Builder::new()
         .name("network".into())
-        .spawn(move || run_inside(join, host, listener, resolv_conf, &started))
+        .spawn(move || run_inside(join, seed, host, listener, resolv_conf, &started))
         .map_err(start("start a thread"))?;
     let gone =
         || ServeError::Start { step: "start the network thread", source: io::ErrorKind::BrokenPipe.into() };
@@ -116,12 +117,13 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 /// The runtime's thread: enters the project's namespace and stays.
 fn run_inside(
     join: Option<u32>,
+    seed: String,
     host: Host,
     listener: UnixListener,
     resolv_conf: PathBuf,
     started: &mpsc::Sender<Result<(), ServeError>>,
 ) {
-    let prepared = prepare(join).and_then(|(namespace, topology)| {
+    let prepared = prepare(join, seed).and_then(|(namespace, topology)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| ServeError::Start { step: "start the runtime", source })?;
         let workers = Workers::start(runtime.handle().clone());
@@ -146,7 +148,7 @@ fn run_inside(
     }
 }
 
-fn prepare(join: Option<u32>) -> Result<(File, Topology), ServeError> {
+fn prepare(join: Option<u32>, seed: String) -> Result<(File, Topology), ServeError> {
     let step = match join {
         None => "make a network namespace".to_owned(),
         Some(pid) => format!("join the network namespace of process {pid}"),
@@ -160,9 +162,15 @@ fn prepare(join: Option<u32>) -> Result<(File, Topology), ServeError> {
         Ok(namespace)
     });
     let namespace = entered.map_err(|source| ServeError::Namespace { step, source })?;
-    let topology = Topology::load()
+    let topology = Topology::load(seed)
         .map_err(|source| ServeError::Namespace { step: "prepare the network namespace".into(), source })?;
     Ok((namespace, topology))
+}
+
+/// The same for a project on a device, and hardly ever for two.
+fn seed(socket: &Path) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    format!("{}\0{}", machine.trim(), socket.display())
 }
 
 /// Each connection through a published port takes two descriptors.

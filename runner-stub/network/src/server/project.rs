@@ -1,6 +1,7 @@
 //! The project as the network process knows it: one method for each request, over links, names and ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use tokio::runtime::Handle;
 
 use crate::Failure;
 use crate::egress::Egress;
-use crate::names::{self, Forwarder, NameServer, Names, Place, Resolver, Upstream};
+use crate::names::{self, Forwarder, Knows, NameServer, Names, Place, Resolver, Upstream};
 use crate::ports::{Host, Ports, Workers};
-use crate::protocol::{Attach, Attached, ContainerStatus, Interface, NetworkConfig, Port, Published, Status};
+use crate::protocol::{
+    Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, Port, Published, Status,
+};
 use crate::topology::Topology;
 
 /// Longest name of a network, container or alias; what DNS can carry.
@@ -31,8 +34,8 @@ pub(super) struct Project {
     /// Open when a network has a way out.
     egress: Option<Egress>,
     runtime: Handle,
-    /// By bridge.
-    servers: BTreeMap<String, NameServer>,
+    /// By index of the bridge.
+    servers: BTreeMap<u32, NameServer>,
     interfaces: BTreeMap<String, Vec<Interface>>,
 }
 
@@ -68,10 +71,21 @@ impl Project {
         self.topology.configure(networks)?;
         let open = networks.iter().filter(|network| !network.internal);
         self.open = open.map(|network| network.key.clone()).collect();
-        let networks = self.topology.networks();
-        self.servers.retain(|bridge, _| networks.iter().any(|network| network.bridge == *bridge));
-        for network in networks {
-            if self.servers.contains_key(&network.bridge) {
+        if !self.open.is_empty() && self.egress.is_none() {
+            let _context = self.runtime.enter();
+            let egress = Egress::start(self.host.clone(), self.workers.clone())
+                .map_err(Failure::system("open the way out"))?;
+            self.egress = Some(egress);
+        }
+        self.serve_names()
+    }
+
+    /// Name servers on the bridges that there are now.
+    fn serve_names(&mut self) -> Result<(), Failure> {
+        let gateways = self.topology.gateways();
+        self.servers.retain(|index, _| gateways.iter().any(|gateway| gateway.index == *index));
+        for gateway in &gateways {
+            if self.servers.contains_key(&gateway.index) {
                 continue;
             }
             // This thread is in the project's namespace; the runtime waits for the sockets.
@@ -79,20 +93,14 @@ impl Project {
             let resolver = Arc::new(Resolver {
                 names: Arc::clone(&self.names),
                 forwarder: Arc::clone(&self.forwarder),
-                network: network.key.clone(),
+                network: gateway.network.clone(),
             });
-            let server = names::start(&resolver, &network.bridge, network.gateway)
-                .map_err(Failure::system(format!("serve names on network `{}`", network.key)))?;
-            self.servers.insert(network.bridge, server);
-        }
-        if !self.open.is_empty() && self.egress.is_none() {
-            let _context = self.runtime.enter();
-            let egress = Egress::start(self.host.clone(), self.workers.clone())
-                .map_err(Failure::system("open the way out"))?;
-            self.egress = Some(egress);
+            let server = names::start(&resolver, &gateway.bridge, &gateway.addresses)
+                .map_err(Failure::system(format!("serve names on network `{}`", gateway.network)))?;
+            self.servers.insert(gateway.index, server);
         }
         if let Some(egress) = &self.egress {
-            egress.set_own(self.topology.networks().iter().map(|network| network.gateway.into()).collect());
+            egress.set_own(gateways.into_iter().flat_map(|gateway| gateway.addresses).collect());
         }
         Ok(())
     }
@@ -104,12 +112,13 @@ impl Project {
 
     pub(super) fn attach(&mut self, attach: &Attach, namespace: OwnedFd) -> Result<Attached, Failure> {
         check(attach)?;
-        let networks: BTreeSet<&str> = attach.networks.iter().map(|place| place.network.as_str()).collect();
-        let networks: Vec<&str> = networks.into_iter().collect();
+        let mut networks: Vec<&Membership> = attach.networks.iter().collect();
+        networks.sort_by_key(|place| (-i128::from(place.priority), &place.network));
 
         let before = self.ports.requested(&attach.container);
         let ports = self.ports.publish(&attach.container, &attach.ports)?;
-        let connected = match self.topology.attach(&attach.container, &networks, namespace.as_fd()) {
+        let connected = self.topology.attach(&attach.container, &networks, namespace.as_fd());
+        let connected = match connected.and_then(|connected| self.serve_names().map(|()| connected)) {
             Ok(connected) => connected,
             Err(failure) => {
                 // Ports that were open stay so; opening them is not tried again and cannot fail.
@@ -125,12 +134,18 @@ impl Project {
             (true, true) => Upstream::Device,
             (true, false) => Upstream::Servers(attach.dns.clone()),
         };
-        self.names.insert(&attach.container, places(attach, &connected.interfaces), upstream);
-        let first = connected.interfaces.first();
-        if let Some(first) = first {
-            self.ports.lead_to(&attach.container, first.address, namespace, connected.is_new);
+        let links = attach
+            .links
+            .iter()
+            .map(|(name, target)| (name.to_ascii_lowercase(), target.to_ascii_lowercase()));
+        let knows = Knows { upstream, links: links.collect() };
+        self.names.insert(&attach.container, places(attach, &connected.interfaces), &knows);
+        let addresses: Vec<IpAddr> = connected.interfaces.iter().flat_map(Interface::ips).collect();
+        if !addresses.is_empty() {
+            self.ports.lead_to(&attach.container, &addresses, namespace, connected.is_new);
         }
-        let nameserver = first.map(|interface| interface.gateway);
+        let nameserver =
+            connected.interfaces.first().and_then(|interface| interface.gateways.first().copied());
         self.interfaces.insert(attach.container.clone(), connected.interfaces.clone());
         Ok(Attached { interfaces: connected.interfaces, nameserver, ports })
     }
@@ -180,6 +195,19 @@ fn check(attach: &Attach) -> Result<(), Failure> {
         Some(_) => {
             Err(Failure::Invalid { reason: format!("container `{}` has no port 0", attach.container) })
         }
+        None => check_networks(attach),
+    }
+}
+
+/// A network twice would be two interfaces with one veth.
+fn check_networks(attach: &Attach) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    match attach.networks.iter().find(|place| !seen.insert(&place.network)) {
+        Some(place) => {
+            let (container, network) = (&attach.container, &place.network);
+            let reason = format!("container `{container}` is on network `{network}` twice");
+            Err(Failure::Invalid { reason })
+        }
         None => Ok(()),
     }
 }
@@ -197,7 +225,7 @@ fn places(attach: &Attach, interfaces: &[Interface]) -> Vec<Place> {
     let place = |interface: &Interface| {
         let memberships = attach.networks.iter().filter(|place| place.network == interface.network);
         let names = own().chain(memberships.flat_map(|place| &place.aliases)).cloned().collect();
-        Place { network: interface.network.clone(), address: interface.address, names }
+        Place { network: interface.network.clone(), addresses: interface.ips().collect(), names }
     };
     interfaces.iter().map(place).collect()
 }

@@ -1,15 +1,17 @@
 //! What is done to links, addresses, routes and rules, each by one request to the kernel.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use ipnet::IpNet;
+use rustix::io::Errno;
+
 use super::message::{
-    self, Body, CREATE, DELETE_LINK, DELETE_ROUTE, DELETE_RULE, EXCLUSIVE, LinkAnswer, NEW_ADDRESS, NEW_LINK,
-    NEW_ROUTE, NEW_RULE, REPLACE, address, link, route, rule,
+    self, Body, CREATE, DELETE_LINK, DELETE_ROUTE, DELETE_RULE, EXCLUSIVE, Family, LinkAnswer, NEW_ADDRESS,
+    NEW_LINK, NEW_ROUTE, NEW_RULE, REPLACE, address, link, route, rule,
 };
 use super::netlink::Netlink;
-use super::subnet::Subnet;
 use crate::egress;
 
 /// Routing table of the kernel's own addresses.
@@ -28,6 +30,8 @@ const RULE_FOREIGN: u32 = 300;
 /// All subnets of the project: unreachable. And everything: local.
 const TABLE_OTHERS: u32 = 900;
 const TABLE_OUTSIDE: u32 = 901;
+/// Solicited-node multicast addresses.
+const SOLICITED_NODES: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0), 104);
 const LOOPBACK: &str = "lo";
 const LOOPBACK_INDEX: u32 = 1;
 
@@ -61,9 +65,15 @@ impl From<&LinkAnswer<'_>> for Link {
     }
 }
 
-/// Hardware address of whoever has `address`: unique in the namespace because subnets do not overlap.
-pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
+/// Hardware address of whoever has `address`: unique on the network because addresses are.
+pub(super) fn hardware_address(address: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
     [0x02, 0x42, a, b, c, d]
 }
 
@@ -76,37 +86,48 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
 }
 
 /// Makes a bridge and tells its index. Its hardware address is given, so that it does not change with the ports.
-pub(super) fn create_bridge(netlink: &mut Netlink, name: &str, gateway: Ipv4Addr) -> io::Result<u32> {
+pub(super) fn create_bridge(netlink: &mut Netlink, name: &str, mac: [u8; 6]) -> io::Result<u32> {
     let body = Body::link(0, 0)
         .with(link::NAME, name.as_bytes())
-        .with(link::ADDRESS, &hardware_address(gateway))
+        .with(link::ADDRESS, &mac)
         .with_nested(link::INFO, &Body::default().with(link::INFO_KIND, b"bridge"));
     netlink.request(NEW_LINK, CREATE | EXCLUSIVE, body)?;
     Ok(find(netlink, name)?.index)
 }
 
-/// Makes a veth: one end a port of `bridge`, the other at once inside `namespace`, so that it never shows up half way.
-pub(super) fn create_veth(
-    netlink: &mut Netlink,
-    name: &str,
-    bridge: u32,
-    namespace: BorrowedFd<'_>,
-    inside: &str,
-    address: Ipv4Addr,
-) -> io::Result<u32> {
+/// The end of a veth inside a container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End<'a> {
+    pub(super) namespace: BorrowedFd<'a>,
+    pub(super) name: &'a str,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u32,
+}
+
+/// Makes a veth: one end a port of `bridge`, the other at once inside, so that it never shows up half way.
+pub(super) fn create_veth(netlink: &mut Netlink, name: &str, bridge: u32, end: End<'_>) -> io::Result<u32> {
     let peer = Body::link(0, 0)
-        .with(link::NAME, inside.as_bytes())
-        .with(link::ADDRESS, &hardware_address(address))
-        .with_number(link::NAMESPACE, namespace.as_raw_fd().cast_unsigned());
+        .with(link::NAME, end.name.as_bytes())
+        .with(link::ADDRESS, &end.mac)
+        .with_number(link::MTU, end.mtu)
+        .with_number(link::NAMESPACE, end.namespace.as_raw_fd().cast_unsigned());
     let info = Body::default()
         .with(link::INFO_KIND, b"veth")
         .with_nested(link::INFO_DATA, &Body::default().with_nested(link::VETH_PEER, &peer));
     let body = Body::link(0, 0)
         .with(link::NAME, name.as_bytes())
+        .with_number(link::MTU, end.mtu)
         .with_number(link::CONTROLLER, bridge)
         .with_nested(link::INFO, &info);
     netlink.request(NEW_LINK, CREATE | EXCLUSIVE, body)?;
     Ok(find(netlink, name)?.index)
+}
+
+/// Keeps a port of a bridge from the other ports that are kept so.
+pub(super) fn isolate(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+    let port = Body::default().with(link::PORT_ISOLATED, &[1]);
+    let info = Body::default().with(link::PORT_KIND, b"bridge").with_nested(link::PORT_DATA, &port);
+    netlink.request(NEW_LINK, 0, Body::link(index, 0).with_nested(link::INFO, &info))
 }
 
 pub(super) fn delete(netlink: &mut Netlink, index: u32) -> io::Result<()> {
@@ -123,109 +144,173 @@ pub(super) fn set_up(netlink: &mut Netlink, index: u32, alias: Option<&str>) -> 
     netlink.request(NEW_LINK, 0, body)
 }
 
+/// Sets the largest packet of a link, in bytes.
+pub(super) fn set_mtu(netlink: &mut Netlink, index: u32, mtu: u32) -> io::Result<()> {
+    netlink.request(NEW_LINK, 0, Body::link(index, 0).with_number(link::MTU, mtu))
+}
+
 /// Gives a link an address; no error when it has it already.
-pub(super) fn add_address(
-    netlink: &mut Netlink,
-    index: u32,
-    address: Ipv4Addr,
-    subnet: Subnet,
-) -> io::Result<()> {
-    let body = Body::address(index, subnet.prefix)
-        .with_ip(address::LOCAL, address)
-        .with_ip(address::ADDRESS, address)
-        .with_ip(address::BROADCAST, subnet.broadcast());
+pub(super) fn add_address(netlink: &mut Netlink, index: u32, own: IpNet) -> io::Result<()> {
+    let body = Body::address(Family::of(own.addr()), index, own.prefix_len(), address::UNIQUE)
+        .with_ip(address::LOCAL, own.addr())
+        .with_ip(address::ADDRESS, own.addr());
+    let body = match own {
+        IpNet::V4(own) => body.with_ip(address::BROADCAST, own.broadcast().into()),
+        IpNet::V6(_) => body,
+    };
     netlink.request(NEW_ADDRESS, CREATE | REPLACE, body)
 }
 
-/// Sets the default route.
-pub(super) fn set_default_route(netlink: &mut Netlink, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
-    let body = Body::route(0, TABLE_MAIN, route::SCOPE_UNIVERSE, route::UNICAST)
+/// Sets the default route of the gateway's family, or the route to one address.
+pub(super) fn set_route(
+    netlink: &mut Netlink,
+    index: u32,
+    destination: Option<IpAddr>,
+    gateway: IpAddr,
+) -> io::Result<()> {
+    let prefix = destination.map_or(0, |destination| IpNet::from(destination).prefix_len());
+    let body = Body::route(Family::of(gateway), prefix, TABLE_MAIN, route::SCOPE_UNIVERSE, route::UNICAST)
         .with_ip(route::GATEWAY, gateway)
         .with_number(route::LINK, index);
+    let body = match destination {
+        Some(destination) => body.with_ip(route::DESTINATION, destination),
+        None => body,
+    };
     netlink.request(NEW_ROUTE, CREATE | REPLACE, body)
 }
 
-/// What comes in by a bridge reaches that bridge's own address and nothing else: not the other bridges' addresses
+/// A bridge as rules and routes see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confined<'a> {
+    pub(super) name: &'a str,
+    pub(super) index: u32,
+    /// At most one of each family, with the gateway's address.
+    pub(super) subnets: &'a [IpNet],
+}
+
+/// What comes in by a bridge reaches that bridge's own addresses and nothing else: not the other bridges' addresses
 /// (which Linux would otherwise answer for on every link), and no other network by forwarding. With a way out, what lies
-/// outside of the project is local, see [`crate::egress`]; for senders of the bridge's own subnet only.
+/// outside of the project is local, see [`crate::egress`]; for senders of the bridge's own subnets only.
 pub(super) fn confine_bridge(
     netlink: &mut Netlink,
-    bridge: &str,
-    index: u32,
-    subnet: Subnet,
+    bridge: Confined<'_>,
     is_internal: bool,
 ) -> io::Result<()> {
-    let own_address = local_route(32, table_of(index))
-        .with_ip(route::DESTINATION, subnet.gateway())
-        .with_number(route::LINK, index);
-    netlink.request(NEW_ROUTE, CREATE | REPLACE, own_address)?;
-    netlink.request(NEW_ROUTE, CREATE | REPLACE, unreachable(subnet))?;
-    let [outside, rest @ ..] = bridge_rules(bridge, index, subnet);
-    for rule in rest {
+    for &subnet in bridge.subnets {
+        let table = table_of(bridge.index);
+        let own_address = local_route(Family::of(subnet.addr()), full_length(subnet), table)
+            .with_ip(route::DESTINATION, subnet.addr())
+            .with_number(route::LINK, bridge.index);
+        netlink.request(NEW_ROUTE, CREATE | REPLACE, own_address)?;
+        if subnet.addr().is_ipv6() {
+            // Who asks for a hardware address asks all of a group (RFC 4291, 2.7.1).
+            let (group, prefix) = SOLICITED_NODES;
+            let asked = Body::route(Family::V6, prefix, 0, route::SCOPE_UNIVERSE, route::MULTICAST)
+                .with_number(route::TABLE, table)
+                .with_ip(route::DESTINATION, group.into())
+                .with_number(route::LINK, bridge.index);
+            netlink.request(NEW_ROUTE, CREATE | REPLACE, asked)?;
+        }
+        netlink.request(NEW_ROUTE, CREATE | REPLACE, unreachable(subnet))?;
+        add_rule(netlink, own_rule(subnet))?;
+    }
+    for rule in Family::BOTH.into_iter().flat_map(|family| end_rules(bridge, family)) {
         add_rule(netlink, rule)?;
     }
-    if is_internal { delete_rule(netlink, outside) } else { add_rule(netlink, outside) }
+    for &subnet in bridge.subnets {
+        let outside = outside_rule(bridge, subnet);
+        if is_internal { delete_rule(netlink, outside)? } else { add_rule(netlink, outside)? }
+    }
+    Ok(())
 }
 
 /// Takes the rules of a bridge away; the routes by its link go with that.
-pub(super) fn release_bridge(
-    netlink: &mut Netlink,
-    bridge: &str,
-    index: u32,
-    subnet: Subnet,
-) -> io::Result<()> {
-    let mut result = netlink.request(DELETE_ROUTE, 0, unreachable(subnet));
-    for rule in bridge_rules(bridge, index, subnet) {
+pub(super) fn release_bridge(netlink: &mut Netlink, bridge: Confined<'_>) -> io::Result<()> {
+    let mut result = Ok(());
+    for &subnet in bridge.subnets {
+        result = result.and(netlink.request(DELETE_ROUTE, 0, unreachable(subnet)));
+    }
+    let by_subnet =
+        bridge.subnets.iter().flat_map(|subnet| [own_rule(*subnet), outside_rule(bridge, *subnet)]);
+    for rule in by_subnet.chain(Family::BOTH.into_iter().flat_map(|family| end_rules(bridge, family))) {
         result = result.and(delete_rule(netlink, rule));
     }
     result
 }
 
-/// The way out first, which not every bridge has.
-fn bridge_rules(bridge: &str, index: u32, subnet: Subnet) -> [Body; 5] {
-    let from = |body: Body, name: &str| body.with(rule::INCOMING, name.as_bytes());
-    let by_source = |priority, table| {
-        Body::rule(rule::TO_TABLE, subnet.prefix)
-            .with_number(rule::PRIORITY, priority)
-            .with_number(rule::TABLE, table)
-            .with_ip(rule::SOURCE, subnet.base())
-    };
+/// The way out, which not every bridge has.
+fn outside_rule(bridge: Confined<'_>, subnet: IpNet) -> Body {
+    from(by_source(subnet, RULE_OUTSIDE, TABLE_OUTSIDE), bridge.name)
+}
+
+fn own_rule(subnet: IpNet) -> Body {
+    from(by_source(subnet, RULE_OWN, TABLE_MAIN.into()), LOOPBACK)
+}
+
+/// Where everything else ends. Also for a family that the bridge has no addresses of.
+fn end_rules(bridge: Confined<'_>, family: Family) -> [Body; 3] {
     [
-        from(by_source(RULE_OUTSIDE, TABLE_OUTSIDE), bridge),
-        from(to_table(RULE_BRIDGE, table_of(index)), bridge),
-        from(to_table(RULE_OTHERS, TABLE_OTHERS), bridge),
-        from(Body::rule(rule::UNREACHABLE, 0).with_number(rule::PRIORITY, RULE_BRIDGE_END), bridge),
-        from(by_source(RULE_OWN, TABLE_MAIN.into()), LOOPBACK),
+        from(to_table(family, RULE_BRIDGE, table_of(bridge.index)), bridge.name),
+        from(to_table(family, RULE_OTHERS, TABLE_OTHERS), bridge.name),
+        from(
+            Body::rule(family, rule::UNREACHABLE, 0).with_number(rule::PRIORITY, RULE_BRIDGE_END),
+            bridge.name,
+        ),
     ]
 }
 
 /// Prepares the namespace for [`confine_bridge`]. The kernel looks at its own addresses first of all (rule 0); that look
 /// is moved behind the rules of the bridges. What is sent in the name of a foreign address goes nowhere without a mark.
 pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
-    let everything = local_route(0, TABLE_OUTSIDE).with_number(route::LINK, LOOPBACK_INDEX);
-    netlink.request(NEW_ROUTE, CREATE | REPLACE, everything)?;
-    let from_here = |body: Body| body.with(rule::INCOMING, LOOPBACK.as_bytes());
-    let marked = |body: Body, mark| from_here(body).with_number(rule::MARK, mark);
-    add_rule(netlink, marked(to_table(RULE_INJECTED, TABLE_OUTSIDE), egress::INJECTED))?;
-    add_rule(netlink, marked(to_table(RULE_MARKED, TABLE_MAIN.into()), egress::MARK))?;
-    add_rule(netlink, from_here(Body::rule(rule::BLACKHOLE, 0).with_number(rule::PRIORITY, RULE_FOREIGN)))?;
-    add_rule(netlink, to_table(RULE_LOCAL, TABLE_LOCAL))?;
-    delete_rule(netlink, to_table(0, TABLE_LOCAL))
+    for family in Family::BOTH {
+        let everything = local_route(family, 0, TABLE_OUTSIDE).with_number(route::LINK, LOOPBACK_INDEX);
+        match netlink.request(NEW_ROUTE, CREATE | REPLACE, everything) {
+            // A kernel without IPv6 has nothing to confine.
+            Err(error) if family == Family::V6 && is_unsupported(&error) => continue,
+            result => result?,
+        }
+        let marked = |body: Body, mark| from(body.with_number(rule::MARK, mark), LOOPBACK);
+        add_rule(netlink, marked(to_table(family, RULE_INJECTED, TABLE_OUTSIDE), egress::INJECTED))?;
+        add_rule(netlink, marked(to_table(family, RULE_MARKED, TABLE_MAIN.into()), egress::MARK))?;
+        let foreign = Body::rule(family, rule::BLACKHOLE, 0).with_number(rule::PRIORITY, RULE_FOREIGN);
+        add_rule(netlink, from(foreign, LOOPBACK))?;
+        add_rule(netlink, to_table(family, RULE_LOCAL, TABLE_LOCAL))?;
+        delete_rule(netlink, to_table(family, 0, TABLE_LOCAL))?;
+    }
+    Ok(())
 }
 
 /// Destinations that are this namespace's own.
-fn local_route(prefix: u8, table: u32) -> Body {
-    Body::route(prefix, 0, route::SCOPE_HOST, route::LOCAL).with_number(route::TABLE, table)
+fn local_route(family: Family, prefix: u8, table: u32) -> Body {
+    Body::route(family, prefix, 0, route::SCOPE_HOST, route::LOCAL).with_number(route::TABLE, table)
 }
 
-fn unreachable(subnet: Subnet) -> Body {
-    Body::route(subnet.prefix, 0, route::SCOPE_UNIVERSE, route::UNREACHABLE)
+fn unreachable(subnet: IpNet) -> Body {
+    let family = Family::of(subnet.addr());
+    Body::route(family, subnet.prefix_len(), 0, route::SCOPE_UNIVERSE, route::UNREACHABLE)
         .with_number(route::TABLE, TABLE_OTHERS)
-        .with_ip(route::DESTINATION, subnet.base())
+        .with_ip(route::DESTINATION, subnet.network())
 }
 
-fn to_table(priority: u32, table: u32) -> Body {
-    Body::rule(rule::TO_TABLE, 0).with_number(rule::PRIORITY, priority).with_number(rule::TABLE, table)
+fn to_table(family: Family, priority: u32, table: u32) -> Body {
+    Body::rule(family, rule::TO_TABLE, 0)
+        .with_number(rule::PRIORITY, priority)
+        .with_number(rule::TABLE, table)
+}
+
+fn by_source(subnet: IpNet, priority: u32, table: u32) -> Body {
+    Body::rule(Family::of(subnet.addr()), rule::TO_TABLE, subnet.prefix_len())
+        .with_number(rule::PRIORITY, priority)
+        .with_number(rule::TABLE, table)
+        .with_ip(rule::SOURCE, subnet.network())
+}
+
+fn from(rule: Body, link: &str) -> Body {
+    rule.with(rule::INCOMING, link.as_bytes())
+}
+
+fn full_length(subnet: IpNet) -> u8 {
+    subnet.max_prefix_len()
 }
 
 /// Table numbers below 256 are the kernel's.
@@ -233,9 +318,10 @@ fn table_of(index: u32) -> u32 {
     1000 + index
 }
 
+/// A kernel without IPv6 has no rules for it; nothing of it comes in either.
 fn add_rule(netlink: &mut Netlink, rule: Body) -> io::Result<()> {
     match netlink.request(NEW_RULE, CREATE | EXCLUSIVE, rule) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || has_no_family(&error) => Ok(()),
         result => result,
     }
 }
@@ -243,7 +329,15 @@ fn add_rule(netlink: &mut Netlink, rule: Body) -> io::Result<()> {
 /// No error when there is none.
 fn delete_rule(netlink: &mut Netlink, rule: Body) -> io::Result<()> {
     match netlink.request(DELETE_RULE, 0, rule) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || has_no_family(&error) => Ok(()),
         result => result,
     }
+}
+
+fn has_no_family(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    has_no_family(error) || Errno::from_io_error(error) == Some(Errno::OPNOTSUPP)
 }

@@ -4,7 +4,7 @@
 //! 220 KB to every executable, so these few are spelled out, with the names of `linux/rtnetlink.h` and its kin.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 
@@ -32,6 +32,7 @@ pub(super) const CREATE: u16 = 0x400;
 pub(super) mod link {
     pub(in super::super) const ADDRESS: u16 = 1;
     pub(in super::super) const NAME: u16 = 3;
+    pub(in super::super) const MTU: u16 = 4;
     pub(in super::super) const PEER: u16 = 5;
     pub(in super::super) const CONTROLLER: u16 = 10;
     pub(in super::super) const INFO: u16 = 18;
@@ -40,7 +41,11 @@ pub(super) mod link {
     pub(in super::super) const EXTENSIONS: u16 = 29;
     pub(in super::super) const INFO_KIND: u16 = 1;
     pub(in super::super) const INFO_DATA: u16 = 2;
+    pub(in super::super) const PORT_KIND: u16 = 4;
+    pub(in super::super) const PORT_DATA: u16 = 5;
     pub(in super::super) const VETH_PEER: u16 = 1;
+    /// `IFLA_BRPORT_ISOLATED`, Linux 4.18.
+    pub(in super::super) const PORT_ISOLATED: u16 = 33;
     /// `RTEXT_FILTER_SKIP_STATS`: a value of [`EXTENSIONS`].
     pub(in super::super) const WITHOUT_STATISTICS: u32 = 8;
     /// `IFF_UP`.
@@ -52,6 +57,8 @@ pub(super) mod address {
     pub(in super::super) const ADDRESS: u16 = 1;
     pub(in super::super) const LOCAL: u16 = 2;
     pub(in super::super) const BROADCAST: u16 = 4;
+    /// `IFA_F_NODAD`, of the header: nobody else has the address, so it can be used at once.
+    pub(in super::super) const UNIQUE: u8 = 2;
 }
 
 /// `RTA_*` of routes, and values of their header.
@@ -62,6 +69,7 @@ pub(super) mod route {
     pub(in super::super) const TABLE: u16 = 15;
     pub(in super::super) const UNICAST: u8 = 1;
     pub(in super::super) const LOCAL: u8 = 2;
+    pub(in super::super) const MULTICAST: u8 = 5;
     pub(in super::super) const UNREACHABLE: u8 = 7;
     pub(in super::super) const SCOPE_UNIVERSE: u8 = 0;
     pub(in super::super) const SCOPE_HOST: u8 = 254;
@@ -86,7 +94,22 @@ const HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const ALIGNMENT: usize = 4;
-const AF_INET: u8 = 2;
+
+/// Which addresses a message is about: `AF_INET` or `AF_INET6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Family {
+    V4 = 2,
+    V6 = 10,
+}
+
+impl Family {
+    pub(super) const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    pub(super) fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
 
 /// What follows a message's header, or is nested in an attribute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,20 +126,20 @@ impl Body {
     }
 
     /// `struct ifaddrmsg`.
-    pub(super) fn address(index: u32, prefix: u8) -> Body {
-        let mut bytes = vec![AF_INET, prefix, 0, 0];
+    pub(super) fn address(family: Family, index: u32, prefix: u8, flags: u8) -> Body {
+        let mut bytes = vec![family as u8, prefix, flags, 0];
         bytes.extend(index.to_ne_bytes());
         Body(bytes)
     }
 
     /// `struct rtmsg`. Table 0 leaves it to an attribute.
-    pub(super) fn route(prefix: u8, table: u8, scope: u8, kind: u8) -> Body {
-        Body(vec![AF_INET, prefix, 0, 0, table, route::PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0])
+    pub(super) fn route(family: Family, prefix: u8, table: u8, scope: u8, kind: u8) -> Body {
+        Body(vec![family as u8, prefix, 0, 0, table, route::PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0])
     }
 
     /// `struct fib_rule_hdr`. The prefix is that of the source; 0 when any will do.
-    pub(super) fn rule(action: u8, source_prefix: u8) -> Body {
-        Body(vec![AF_INET, 0, source_prefix, 0, 0, 0, 0, action, 0, 0, 0, 0])
+    pub(super) fn rule(family: Family, action: u8, source_prefix: u8) -> Body {
+        Body(vec![family as u8, 0, source_prefix, 0, 0, 0, 0, action, 0, 0, 0, 0])
     }
 
     /// Adds an attribute.
@@ -134,8 +157,11 @@ impl Body {
         self.with(kind, &value.to_ne_bytes())
     }
 
-    pub(super) fn with_ip(self, kind: u16, value: Ipv4Addr) -> Body {
-        self.with(kind, &value.octets())
+    pub(super) fn with_ip(self, kind: u16, value: IpAddr) -> Body {
+        match value {
+            IpAddr::V4(value) => self.with(kind, &value.octets()),
+            IpAddr::V6(value) => self.with(kind, &value.octets()),
+        }
     }
 
     pub(super) fn with_nested(self, kind: u16, value: &Body) -> Body {

@@ -1,9 +1,13 @@
 //! The kernel's part: bridges in the project's namespace, a veth into each container for each of its networks.
 //!
 //! The kernel is the memory. A bridge is named after a hash of the network's key, a veth after one of container and
-//! network; each carries its address as alias, set last. Whoever takes over after a killed process reads the links
+//! network; each carries its addresses as alias, set last. Whoever takes over after a killed process reads the links
 //! and knows subnets and addresses; a link without an alias was left half-made and is removed.
+//!
+//! A network that is configured anew becomes another bridge when nothing is on the old one any more: at once, or when the
+//! first container is attached.
 
+mod device;
 mod links;
 mod message;
 pub(crate) mod namespace;
@@ -11,23 +15,27 @@ mod netlink;
 mod subnet;
 mod veth;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use links::Link;
+use ipnet::IpNet;
+use links::{Confined, Link};
 use netlink::Netlink;
 use rustix::io::Errno;
 use subnet::Subnet;
+use veth::Veth;
 
 use crate::Failure;
-use crate::protocol::{Interface, NetworkConfig, NetworkStatus};
+use crate::protocol::{Interface, Membership, NetworkConfig, NetworkStatus};
 
 /// Bridges and veths of the project.
 #[derive(Debug)]
 pub(crate) struct Topology {
     netlink: Netlink,
+    /// Tells this project from others.
+    seed: String,
     /// By name of the bridge; also those found in the kernel that no network was configured for yet.
     bridges: BTreeMap<String, Bridge>,
 }
@@ -40,30 +48,70 @@ pub(crate) struct Connected {
     pub(crate) is_new: bool,
 }
 
+/// A bridge with a network.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gateway {
+    pub(crate) network: String,
+    pub(crate) bridge: String,
+    pub(crate) index: u32,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
 #[derive(Debug)]
 struct Bridge {
-    /// Key of the network, once configured.
-    key: Option<String>,
+    /// What the network is to be, once configured.
+    config: Option<NetworkConfig>,
     index: u32,
-    subnet: Subnet,
-    /// Addresses by name of the veth. They stay while a container restarts.
-    leases: BTreeMap<String, Ipv4Addr>,
-    last: Option<Ipv4Addr>,
+    /// IPv4 before IPv6.
+    subnets: Vec<Subnet>,
+    /// Addresses by name of the veth, in the order of the subnets. They stay while a container restarts.
+    leases: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Bridge {
+    fn gateways(&self) -> Vec<IpNet> {
+        self.subnets.iter().map(|subnet| subnet.gateway).collect()
+    }
+
+    /// Whether the bridge is what a network is to be, apart from what can be changed.
+    fn fits(&self, config: &NetworkConfig) -> bool {
+        [true, false].into_iter().all(|is_ipv4| {
+            let subnet = self.subnets.iter().find(|subnet| subnet.gateway.addr().is_ipv4() == is_ipv4);
+            let pool = config.pools.iter().find(|pool| pool.subnet.addr().is_ipv4() == is_ipv4);
+            let is_wanted = if is_ipv4 { config.ipv4 } else { config.ipv6 };
+            match (subnet, pool) {
+                (Some(subnet), Some(pool)) => is_wanted && subnet.is(pool),
+                (Some(_), None) => is_wanted,
+                (None, _) => !is_wanted,
+            }
+        })
+    }
+
+    /// Takes over what can be changed.
+    fn adapt(&mut self, config: &NetworkConfig) {
+        for subnet in &mut self.subnets {
+            let is_ipv4 = subnet.gateway.addr().is_ipv4();
+            let pool = config.pools.iter().find(|pool| pool.subnet.addr().is_ipv4() == is_ipv4);
+            subnet.set_rules(pool.and_then(|pool| pool.range), config.reserved.iter().copied());
+        }
+    }
 }
 
 impl Topology {
-    /// Prepares the calling thread's namespace and reads what is there already.
-    pub(crate) fn load() -> io::Result<Topology> {
+    /// Prepares the calling thread's namespace and reads what is there already. `seed` is the same for the same project
+    /// and tells it from others.
+    pub(crate) fn load(seed: String) -> io::Result<Topology> {
         // A new namespace inherits the host's setting, and hosts with Docker forward.
         namespace::set("ipv4/ip_forward", "0")?;
+        namespace::set("ipv6/conf/all/forwarding", "0")?;
         // Rules see to it; this would look for a way back to foreign addresses. Bridges inherit it.
         namespace::set("ipv4/conf/all/rp_filter", "0")?;
         namespace::set("ipv4/conf/default/rp_filter", "0")?;
         // Nothing is lost or late between here and the containers: no old segments to wait for.
         namespace::set("ipv4/tcp_max_tw_buckets", "0")?;
-        // No IPv6 between containers yet; link-local addresses would be a way to services of the namespace.
-        namespace::set("ipv6/conf/all/disable_ipv6", "1")?;
+        // Link-local addresses would be a way to services of the namespace: bridges with IPv6 are told so.
         namespace::set("ipv6/conf/default/disable_ipv6", "1")?;
+        namespace::set("ipv6/conf/lo/disable_ipv6", "0")?;
 
         let mut netlink = Netlink::open()?;
         let loopback = links::find(&mut netlink, "lo")?;
@@ -71,47 +119,68 @@ impl Topology {
         // A kernel without policy routing still has DNS bound to its bridge and forwarding off.
         tolerate(links::prepare_rules(&mut netlink), Errno::OPNOTSUPP)?;
 
-        let mut topology = Topology { netlink, bridges: BTreeMap::new() };
+        let mut topology = Topology { netlink, seed, bridges: BTreeMap::new() };
         topology.adopt()?;
         Ok(topology)
     }
 
     /// Makes the bridges that are missing. Removes those of other networks, unless a container is still on one.
     pub(crate) fn configure(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
-        let mut names = Vec::new();
-        for NetworkConfig { key, internal } in networks {
-            let name = link_name("br-", &[key]);
-            match self.bridges.get_mut(&name) {
-                Some(bridge) => bridge.key = Some(key.clone()),
-                None => self.create(key, &name)?,
-            }
-            self.confine(&name, *internal)
-                .map_err(Failure::system(format!("set up the rules of network `{key}`")))?;
-            names.push(name);
-        }
+        let names: BTreeSet<String> =
+            networks.iter().map(|config| link_name("br-", &[&config.key])).collect();
         let unused: Vec<String> = self
             .bridges
             .iter()
-            .filter(|(name, bridge)| !names.contains(name) && bridge.leases.is_empty())
+            .filter(|(name, bridge)| !names.contains(*name) && bridge.leases.is_empty())
             .map(|(name, _)| name.clone())
             .collect();
         for name in unused {
             self.remove(&name).map_err(Failure::system(format!("remove bridge {name}")))?;
         }
+        // Subnets that were chosen come first, so that the others go round them.
+        let (chosen, others): (Vec<_>, Vec<_>) = networks.iter().partition(|config| !config.pools.is_empty());
+        for config in chosen.into_iter().chain(others) {
+            self.configure_one(config)?;
+        }
         Ok(())
     }
 
-    /// Connects a container to networks, in this order: `eth0`, `eth1`, … Undone when a step fails.
+    fn configure_one(&mut self, config: &NetworkConfig) -> Result<(), Failure> {
+        let name = link_name("br-", &[&config.key]);
+        if let Some(bridge) = self.bridges.get(&name)
+            && !bridge.fits(config)
+            && bridge.leases.is_empty()
+        {
+            let failed = Failure::system(format!("remove the bridge of network `{}`", config.key));
+            self.remove(&name).map_err(failed)?;
+        }
+        if let Some(bridge) = self.bridges.get_mut(&name) {
+            bridge.config = Some(config.clone());
+        } else {
+            self.create(config, &name)?;
+        }
+        let Some(bridge) = self.bridges.get_mut(&name).filter(|bridge| bridge.fits(config)) else {
+            // Containers are on it; it is made anew when they have gone.
+            return Ok(());
+        };
+        bridge.adapt(config);
+        let index = bridge.index;
+        self.confine(&name, config.internal)
+            .and_then(|()| links::set_mtu(&mut self.netlink, index, config.mtu))
+            .map_err(Failure::system(format!("set up network `{}`", config.key)))
+    }
+
+    /// Connects a container to networks, in this order. Undone when a step fails.
     pub(crate) fn attach(
         &mut self,
         container: &str,
-        networks: &[&str],
+        networks: &[&Membership],
         namespace: BorrowedFd<'_>,
     ) -> Result<Connected, Failure> {
         let mut interfaces = Vec::new();
         let mut is_new = false;
-        for (number, network) in networks.iter().enumerate() {
-            match self.connect(container, network, &format!("eth{number}"), namespace) {
+        for (network, name) in networks.iter().zip(self.interface_names(networks)) {
+            match self.connect(container, network, &name, namespace) {
                 Ok((interface, is_made)) => {
                     interfaces.push(interface);
                     is_new |= is_made;
@@ -123,7 +192,25 @@ impl Topology {
                 }
             }
         }
-        let prepared = namespace::inside(namespace, || veth::configure(&interfaces));
+        let gateways = self.default_gateways(networks);
+        let link_local = |interface: &Interface| {
+            let place = networks.iter().find(|place| place.network == interface.network);
+            place.map(|place| place.link_local.clone()).unwrap_or_default()
+        };
+        let setup: Vec<veth::Setup<'_>> = interfaces
+            .iter()
+            .map(|interface| veth::Setup {
+                interface,
+                link_local: link_local(interface),
+                default_gateways: interface
+                    .gateways
+                    .iter()
+                    .copied()
+                    .filter(|gateway| gateways.contains(&(interface.network.as_str(), *gateway)))
+                    .collect(),
+            })
+            .collect();
+        let prepared = namespace::inside(namespace, || veth::configure(&setup));
         if let Err(error) = prepared {
             let _ = self.detach(container);
             return Err(Failure::system(format!("set up the network inside container `{container}`"))(error));
@@ -135,8 +222,8 @@ impl Topology {
     pub(crate) fn detach(&mut self, container: &str) -> Result<(), Failure> {
         let mut result = Ok(());
         for bridge in self.bridges.values_mut() {
-            let Some(key) = &bridge.key else { continue };
-            let name = link_name("v", &[container, key]);
+            let Some(config) = &bridge.config else { continue };
+            let name = link_name("v", &[container, &config.key]);
             if bridge.leases.remove(&name).is_some() {
                 result = result.and(veth::remove(&mut self.netlink, &name));
             }
@@ -155,16 +242,25 @@ impl Topology {
             .bridges
             .iter()
             .filter_map(|(name, bridge)| {
-                Some(NetworkStatus {
-                    key: bridge.key.clone()?,
-                    bridge: name.clone(),
-                    gateway: bridge.subnet.gateway(),
-                    prefix: bridge.subnet.prefix,
-                })
+                let key = bridge.config.as_ref()?.key.clone();
+                Some(NetworkStatus { key, bridge: name.clone(), gateways: bridge.gateways() })
             })
             .collect();
         networks.sort_by(|a, b| a.key.cmp(&b.key));
         networks
+    }
+
+    /// Bridges that have a network.
+    pub(crate) fn gateways(&self) -> Vec<Gateway> {
+        let gateway = |(name, bridge): (&String, &Bridge)| {
+            Some(Gateway {
+                network: bridge.config.as_ref()?.key.clone(),
+                bridge: name.clone(),
+                index: bridge.index,
+                addresses: bridge.gateways().iter().map(IpNet::addr).collect(),
+            })
+        };
+        self.bridges.iter().filter_map(gateway).collect()
     }
 
     /// Reads bridges and leases from the links; removes what was left half-made.
@@ -175,21 +271,23 @@ impl Topology {
             .filter(|link| link.name.starts_with("br-") || link.name.starts_with('v'))
             .partition(|link| link.name.starts_with("br-"));
         for link in bridges {
-            match link.alias.as_deref().map(str::parse) {
-                Some(Ok(subnet)) => {
-                    let bridge =
-                        Bridge { key: None, index: link.index, subnet, leases: BTreeMap::new(), last: None };
+            match addresses_of::<IpNet>(&link) {
+                Some(gateways) => {
+                    let subnets = gateways.into_iter().map(Subnet::new).collect();
+                    let bridge = Bridge { config: None, index: link.index, subnets, leases: BTreeMap::new() };
                     self.bridges.insert(link.name, bridge);
                 }
-                _ => links::delete(&mut self.netlink, link.index)?,
+                None => links::delete(&mut self.netlink, link.index)?,
             }
         }
         for link in veths {
             let bridge = self.bridges.values_mut().find(|bridge| Some(bridge.index) == link.bridge);
-            match (bridge, link.alias.as_deref().map(str::parse)) {
-                (Some(bridge), Some(Ok(address))) if bridge.subnet.contains(address) => {
-                    bridge.last = bridge.last.max(Some(address));
-                    bridge.leases.insert(link.name, address);
+            match (bridge, addresses_of::<IpAddr>(&link)) {
+                (Some(bridge), Some(addresses)) if are_of(&addresses, &bridge.subnets) => {
+                    for (subnet, address) in bridge.subnets.iter_mut().zip(&addresses) {
+                        subnet.last = subnet.last.max(Some(*address));
+                    }
+                    bridge.leases.insert(link.name, addresses);
                 }
                 // Its container may be gone this moment, and the link with it.
                 _ => tolerate(links::delete(&mut self.netlink, link.index), Errno::NODEV)?,
@@ -198,43 +296,94 @@ impl Topology {
         Ok(())
     }
 
-    fn create(&mut self, key: &str, name: &str) -> Result<(), Failure> {
-        let is_free = |subnet: &Subnet| self.bridges.values().all(|bridge| bridge.subnet != *subnet);
-        let subnet = (0..subnet::POOL)
-            .filter_map(Subnet::nth)
-            .find(is_free)
-            .ok_or_else(|| Failure::NoSubnet { network: key.to_owned(), limit: subnet::POOL })?;
-        let gateway = subnet.gateway();
+    fn create(&mut self, config: &NetworkConfig, name: &str) -> Result<(), Failure> {
+        let key = &config.key;
+        let subnets = self.choose_subnets(config)?;
+        let gateways: Vec<IpNet> = subnets.iter().map(|subnet| subnet.gateway).collect();
+        let first = gateways.first().map(IpNet::addr).ok_or_else(|| Failure::Invalid {
+            reason: format!("network `{key}` has neither IPv4 nor IPv6 addresses"),
+        })?;
         let netlink = &mut self.netlink;
-        let index = links::create_bridge(netlink, name, gateway)
+        let index = links::create_bridge(netlink, name, links::hardware_address(first))
             .map_err(|error| unsupported(error, "bridge"))
             .map_err(Failure::system(format!("make a bridge for network `{key}`")))?;
-        let completed = links::add_address(netlink, index, gateway, subnet)
-            .and_then(|()| {
-                tolerate(links::confine_bridge(netlink, name, index, subnet, true), Errno::OPNOTSUPP)
-            })
-            .and_then(|()| links::set_up(netlink, index, Some(&subnet.to_string())));
+        let confined = Confined { name, index, subnets: &gateways };
+        let completed = prepare_ipv6(name, &gateways)
+            .and_then(|()| gateways.iter().try_for_each(|own| links::add_address(netlink, index, *own)))
+            .and_then(|()| tolerate(links::confine_bridge(netlink, confined, true), Errno::OPNOTSUPP))
+            .and_then(|()| links::set_up(netlink, index, Some(&joined(&gateways))));
         if let Err(error) = completed {
             let _ = links::delete(netlink, index);
             return Err(Failure::system(format!("set up the bridge of network `{key}`"))(error));
         }
-        let bridge = Bridge { key: Some(key.to_owned()), index, subnet, leases: BTreeMap::new(), last: None };
+        let bridge = Bridge { config: Some(config.clone()), index, subnets, leases: BTreeMap::new() };
         self.bridges.insert(name.to_owned(), bridge);
         Ok(())
+    }
+
+    /// The subnets of a network: those that were chosen for it, others from the pools.
+    fn choose_subnets(&self, config: &NetworkConfig) -> Result<Vec<Subnet>, Failure> {
+        let mut subnets = Vec::new();
+        let taken: Vec<(IpNet, &str)> = self
+            .bridges
+            .values()
+            .flat_map(|bridge| {
+                let owner = bridge.config.as_ref().map_or("an earlier one", |config| config.key.as_str());
+                bridge.subnets.iter().map(move |subnet| (subnet.gateway, owner))
+            })
+            .collect();
+        for is_ipv4 in [true, false] {
+            if !(if is_ipv4 { config.ipv4 } else { config.ipv6 }) {
+                continue;
+            }
+            if let Some(pool) = config.pools.iter().find(|pool| pool.subnet.addr().is_ipv4() == is_ipv4) {
+                let subnet = Subnet::of(pool);
+                if let Some((other, owner)) =
+                    taken.iter().find(|(other, _)| subnet::overlap(*other, pool.subnet))
+                {
+                    return Err(Failure::SubnetTaken {
+                        network: config.key.clone(),
+                        subnet: pool.subnet,
+                        other: other.trunc(),
+                        owner: (*owner).to_owned(),
+                    });
+                }
+                subnets.push(subnet);
+                continue;
+            }
+            let routes = device::routes();
+            let is_free = |candidate: &IpNet| {
+                taken
+                    .iter()
+                    .map(|(other, _)| other)
+                    .chain(&routes)
+                    .all(|other| !subnet::overlap(*other, *candidate))
+            };
+            let found = match is_ipv4 {
+                true => (0..).map_while(subnet::nth).find(is_free),
+                false => ["", "2", "3"]
+                    .iter()
+                    .map(|attempt| subnet::unique_local(&[&self.seed, &config.key, attempt]))
+                    .find(is_free),
+            };
+            let none = || Failure::NoSubnet { network: config.key.clone(), limit: subnet::POOL };
+            subnets.push(Subnet::new(found.ok_or_else(none)?));
+        }
+        Ok(subnets)
     }
 
     /// Gives a bridge its way out, or takes it away.
     fn confine(&mut self, name: &str, is_internal: bool) -> io::Result<()> {
         let Some(bridge) = self.bridges.get(name) else { return Ok(()) };
-        let (index, subnet) = (bridge.index, bridge.subnet);
-        let done = links::confine_bridge(&mut self.netlink, name, index, subnet, is_internal);
-        tolerate(done, Errno::OPNOTSUPP)
+        let confined = Confined { name, index: bridge.index, subnets: &bridge.gateways() };
+        tolerate(links::confine_bridge(&mut self.netlink, confined, is_internal), Errno::OPNOTSUPP)
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         if let Some(bridge) = self.bridges.remove(name) {
+            let confined = Confined { name, index: bridge.index, subnets: &bridge.gateways() };
             // Rules without a link match nothing; a kernel without policy routing has none.
-            let _ = links::release_bridge(&mut self.netlink, name, bridge.index, bridge.subnet);
+            let _ = links::release_bridge(&mut self.netlink, confined);
             tolerate(links::delete(&mut self.netlink, bridge.index), Errno::NODEV)?;
         }
         Ok(())
@@ -244,37 +393,205 @@ impl Topology {
     fn connect(
         &mut self,
         container: &str,
-        network: &str,
+        place: &Membership,
         inside: &str,
         namespace: BorrowedFd<'_>,
     ) -> Result<(Interface, bool), Failure> {
+        let network = &place.network;
         let unknown =
-            || Failure::UnknownNetwork { container: container.to_owned(), network: network.to_owned() };
-        let full = || Failure::NoAddress { network: network.to_owned(), container: container.to_owned() };
-        let bridge = self.bridges.get_mut(&link_name("br-", &[network])).ok_or_else(unknown)?;
+            || Failure::UnknownNetwork { container: container.to_owned(), network: network.clone() };
+        let bridge_name = link_name("br-", &[network]);
         let name = link_name("v", &[container, network]);
+        self.replace_outdated(&bridge_name, &name, namespace)?;
+        let bridge = self.bridges.get_mut(&bridge_name).ok_or_else(unknown)?;
+        let config = bridge.config.clone().ok_or_else(unknown)?;
 
-        let leases = &bridge.leases;
-        let address = match leases.get(&name) {
-            Some(address) => *address,
-            None => bridge
-                .subnet
-                .next_free(bridge.last, |candidate| leases.values().any(|used| *used == candidate))
-                .ok_or_else(full)?,
+        let addresses = lease(bridge, &name, container, place)?;
+        let first = addresses.first().copied().ok_or_else(unknown)?;
+        let mac = match &place.mac {
+            Some(mac) => parse_mac(mac).ok_or_else(|| Failure::Invalid {
+                reason: format!("container `{container}` cannot have the hardware address `{mac}`"),
+            })?,
+            None => links::hardware_address(first),
         };
-        bridge.leases.insert(name.clone(), address);
-        bridge.last = Some(address);
-
-        let (inside, is_made) =
-            veth::ensure(&mut self.netlink, &name, bridge.index, namespace, inside, address)
-                .map_err(|error| unsupported(error, "veth"))
-                .map_err(Failure::system(format!(
-                    "connect container `{container}` to network `{network}`"
-                )))?;
-        let mac = links::hardware_address(address).map(|byte| format!("{byte:02x}")).join(":");
-        let (gateway, prefix) = (bridge.subnet.gateway(), bridge.subnet.prefix);
-        Ok((Interface { network: network.to_owned(), name: inside, address, prefix, gateway, mac }, is_made))
+        let alias = joined(&addresses);
+        let wanted = Veth {
+            name: &name,
+            bridge: bridge.index,
+            alias: &alias,
+            isolated: config.isolated,
+            end: links::End { namespace, name: inside, mac, mtu: config.mtu },
+        };
+        let (inside, is_made) = veth::ensure(&mut self.netlink, &wanted)
+            .map_err(|error| unsupported(error, "veth"))
+            .map_err(Failure::system(format!("connect container `{container}` to network `{network}`")))?;
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let own =
+            |(address, subnet): (&IpAddr, &Subnet)| IpNet::new(*address, subnet.gateway.prefix_len()).ok();
+        let interface = Interface {
+            network: network.clone(),
+            name: inside,
+            addresses: addresses.iter().zip(&bridge.subnets).filter_map(own).collect(),
+            gateways: bridge.gateways().iter().map(IpNet::addr).collect(),
+            mac,
+        };
+        Ok((interface, is_made))
     }
+
+    /// Makes bridges anew whose networks were configured otherwise, when containers have gone. A container that is connected
+    /// already stays so by its veth, called `own`; that of an earlier container with its name goes.
+    fn replace_outdated(&mut self, name: &str, own: &str, namespace: BorrowedFd<'_>) -> Result<(), Failure> {
+        let outdated = |bridge: &Bridge| bridge.config.clone().filter(|config| !bridge.fits(config));
+        let is_free = |bridge: &Bridge| bridge.leases.keys().all(|lease| lease == own);
+        let Some(bridge) = self.bridges.get(name) else { return Ok(()) };
+        let Some(config) = outdated(bridge) else { return Ok(()) };
+        let (index, is_own) = (bridge.index, is_free(bridge));
+        let failed =
+            |error| Failure::system(format!("replace the bridge of network `{}`", config.key))(error);
+        if veth::find(&mut self.netlink, own, index, namespace).map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        if !is_own {
+            return Err(Failure::NetworkInUse { network: config.key });
+        }
+        veth::remove(&mut self.netlink, own).map_err(failed)?;
+        // They may want each other's subnets: all go before the first is made.
+        let (names, configs): (Vec<String>, Vec<NetworkConfig>) = self
+            .bridges
+            .iter()
+            .filter(|(_, bridge)| is_free(bridge))
+            .filter_map(|(name, bridge)| Some((name.clone(), outdated(bridge)?)))
+            .unzip();
+        names.iter().try_for_each(|name| self.remove(name)).map_err(failed)?;
+        configs.iter().try_for_each(|config| self.configure_one(config))
+    }
+
+    /// Names that were asked for; the others are numbered.
+    fn interface_names(&self, networks: &[&Membership]) -> Vec<String> {
+        let mut names: Vec<Option<String>> = networks.iter().map(|place| place.interface.clone()).collect();
+        for at in 0..networks.len() {
+            if names[at].is_none() {
+                let bridge = self.bridges.get(&link_name("br-", &[&networks[at].network]));
+                let config = bridge.and_then(|bridge| bridge.config.as_ref());
+                let prefix = config.map_or("eth", |config| config.interface_prefix.as_str());
+                let free = (0..).map(|number: usize| format!("{prefix}{number}"));
+                let free = free.into_iter().find(|name| !names.contains(&Some(name.clone())));
+                names[at] = free;
+            }
+        }
+        names.into_iter().flatten().collect()
+    }
+
+    /// Networks that have the default route, each with its gateway: one of each family, among those with a way out. As
+    /// with Docker, the highest priority wins, then two families over one, then the key.
+    fn default_gateways<'a>(&self, networks: &[&'a Membership]) -> Vec<(&'a str, IpAddr)> {
+        let mut open: Vec<(&Membership, Vec<IpNet>)> = networks
+            .iter()
+            .filter_map(|place| {
+                let bridge = self.bridges.get(&link_name("br-", &[&place.network]))?;
+                let is_open = bridge.config.as_ref().is_some_and(|config| !config.internal);
+                is_open.then(|| (*place, bridge.gateways()))
+            })
+            .collect();
+        open.sort_by_key(|(place, gateways)| {
+            (-i128::from(place.gateway_priority), usize::MAX - gateways.len(), &place.network)
+        });
+        let first = |is_ipv4: bool| {
+            open.iter().find_map(|(place, gateways)| {
+                let gateway =
+                    gateways.iter().map(IpNet::addr).find(|gateway| gateway.is_ipv4() == is_ipv4)?;
+                Some((place.network.as_str(), gateway))
+            })
+        };
+        [first(true), first(false)].into_iter().flatten().collect()
+    }
+}
+
+/// A container's addresses on a network: those it asks for, those it has, or the next ones.
+fn lease(
+    bridge: &mut Bridge,
+    name: &str,
+    container: &str,
+    place: &Membership,
+) -> Result<Vec<IpAddr>, Failure> {
+    let network = &place.network;
+    let refuse = |address: IpAddr, reason: &str| Failure::Address {
+        network: network.clone(),
+        container: container.to_owned(),
+        address,
+        reason: reason.to_owned(),
+    };
+    if let Some(stray) =
+        place.addresses.iter().find(|wanted| !bridge.subnets.iter().any(|s| s.contains(**wanted)))
+    {
+        return Err(refuse(*stray, "it is outside of the network's subnets"));
+    }
+    let mut addresses = Vec::new();
+    for (number, subnet) in bridge.subnets.iter_mut().enumerate() {
+        let is_used = |candidate: IpAddr| {
+            bridge.leases.iter().any(|(other, used)| other != name && used.get(number) == Some(&candidate))
+        };
+        let had = bridge.leases.get(name).and_then(|had| had.get(number)).copied();
+        let wanted = place.addresses.iter().copied().find(|address| subnet.contains(*address));
+        let address = match wanted.or(had) {
+            Some(address) if address == subnet.gateway.addr() => {
+                return Err(refuse(address, "it is the gateway's"));
+            }
+            Some(address) if is_used(address) => return Err(refuse(address, "another container has it")),
+            Some(address) => address,
+            None => subnet.next_free(is_used).ok_or_else(|| Failure::NoAddress {
+                network: network.clone(),
+                container: container.to_owned(),
+            })?,
+        };
+        if wanted.is_none() {
+            subnet.last = Some(address);
+        }
+        addresses.push(address);
+    }
+    bridge.leases.insert(name.to_owned(), addresses.clone());
+    Ok(addresses)
+}
+
+/// IPv6 on a bridge: its own addresses and no others, whatever containers advertise.
+fn prepare_ipv6(bridge: &str, gateways: &[IpNet]) -> io::Result<()> {
+    if gateways.iter().all(|gateway| gateway.addr().is_ipv4()) {
+        return Ok(());
+    }
+    if !namespace::has_ipv6() {
+        return Err(io::Error::other(
+            "the kernel has no IPv6\nhint: boot without `ipv6.disable=1`, or set `enable_ipv6: false`",
+        ));
+    }
+    let set = |name: &str, value: &str| namespace::set(&format!("ipv6/conf/{bridge}/{name}"), value);
+    // `none`: no link-local address is made up.
+    set("addr_gen_mode", "1")?;
+    set("accept_ra", "0")?;
+    set("accept_dad", "0")?;
+    set("disable_ipv6", "0")
+}
+
+fn addresses_of<T: std::str::FromStr>(link: &Link) -> Option<Vec<T>> {
+    let addresses: Option<Vec<T>> =
+        link.alias.as_deref()?.split(' ').map(|address| address.parse().ok()).collect();
+    addresses.filter(|addresses| !addresses.is_empty())
+}
+
+fn joined<T: ToString>(addresses: &[T]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn are_of(addresses: &[IpAddr], subnets: &[Subnet]) -> bool {
+    addresses.len() == subnets.len()
+        && addresses.iter().zip(subnets).all(|(address, subnet)| subnet.contains(*address))
+}
+
+/// Six bytes in hexadecimal, of one station and not of a group.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> =
+        text.split([':', '-']).map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let bytes: [u8; 6] = bytes?.try_into().ok()?;
+    (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(bytes)
 }
 
 fn tolerate(result: io::Result<()>, errno: Errno) -> io::Result<()> {
@@ -296,11 +613,16 @@ fn unsupported(error: io::Error, module: &str) -> io::Error {
     }
 }
 
-/// A name of at most 15 bytes that two processes, one after the other, find for the same thing (FNV-1a, 48 bits).
+/// A name of at most 15 bytes that two processes, one after the other, find for the same thing.
 fn link_name(prefix: &str, parts: &[&str]) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.join("\0").bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let hash = fnv(parts);
     format!("{prefix}{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
+}
+
+/// FNV-1a.
+fn fnv(parts: &[&str]) -> u64 {
+    parts
+        .join("\0")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

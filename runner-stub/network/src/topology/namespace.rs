@@ -71,3 +71,8 @@ pub(crate) fn set(name: &str, value: &str) -> io::Result<()> {
         result => result,
     }
 }
+
+/// Whether the kernel has IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").exists()
+}

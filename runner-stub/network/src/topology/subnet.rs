@@ -1,137 +1,186 @@
 //! Subnets for networks and addresses for containers: pure arithmetic.
 
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::str::FromStr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How many networks a project can have.
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::fnv;
+use crate::protocol::Pool;
+
+/// How many networks a project can have whose subnets nobody chose.
 pub(super) const POOL: usize = 30;
 
-/// A network's range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A network's addresses of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subnet {
-    /// First address of the range.
-    base: u32,
-    /// Length of the prefix.
-    pub(super) prefix: u8,
+    /// The bridge's address, with the length of the prefix.
+    pub(super) gateway: IpNet,
+    /// What containers get addresses from.
+    range: IpNet,
+    /// Addresses that no container gets without asking.
+    reserved: BTreeSet<IpAddr>,
+    /// The address that was given last.
+    pub(super) last: Option<IpAddr>,
 }
 
 impl Subnet {
-    /// The pool, in the order of use: 172.18.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20, which is
-    /// what people who know Docker expect.
-    pub(super) fn nth(number: usize) -> Option<Subnet> {
-        let number = u32::try_from(number).ok()?;
-        match number {
-            0..14 => {
-                Some(Subnet { base: u32::from(Ipv4Addr::new(172, 18, 0, 0)) + (number << 16), prefix: 16 })
-            }
-            14..30 => Some(Subnet {
-                base: u32::from(Ipv4Addr::new(192, 168, 0, 0)) + ((number - 14) << 12),
-                prefix: 20,
-            }),
-            _ => None,
-        }
+    /// Where nothing is said about who gets which address.
+    pub(super) fn new(gateway: IpNet) -> Subnet {
+        Subnet { gateway, range: gateway.trunc(), reserved: BTreeSet::new(), last: None }
     }
 
-    /// The network's own number.
-    pub(super) fn base(self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base)
+    /// The subnet that `pool` describes; the gateway is its first address unless it is given.
+    pub(super) fn of(pool: &Pool) -> Subnet {
+        let gateway = pool.gateway.unwrap_or_else(|| first_host(pool.subnet));
+        Subnet::new(IpNet::new_assert(gateway, pool.subnet.prefix_len()))
     }
 
-    /// The first address: the bridge has it.
-    pub(super) fn gateway(self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
+    /// Whether it is the subnet that `pool` describes.
+    pub(super) fn is(&self, pool: &Pool) -> bool {
+        Subnet::of(pool).gateway == self.gateway
     }
 
-    /// The last address.
-    pub(super) fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base | self.host_mask())
+    /// Says who gets which address from now on.
+    pub(super) fn set_rules(&mut self, range: Option<IpNet>, reserved: impl Iterator<Item = IpAddr>) {
+        self.range = range.unwrap_or_else(|| self.gateway.trunc());
+        self.reserved = reserved.filter(|address| self.gateway.contains(address)).collect();
     }
 
-    pub(super) fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & !self.host_mask() == self.base
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.gateway.contains(&address)
     }
 
-    /// The next address for a container after `last`, going round, that `is_used` does not know.
-    pub(super) fn next_free(
-        self,
-        last: Option<Ipv4Addr>,
-        is_used: impl Fn(Ipv4Addr) -> bool,
-    ) -> Option<Ipv4Addr> {
-        let hosts = self.host_mask() - 2;
-        let last = last.filter(|last| self.contains(*last)).map_or(1, |last| u32::from(last) - self.base);
-        // Host numbers 2 to mask - 1: neither the network, the gateway nor the broadcast address.
-        (0..hosts)
-            .map(|step| Ipv4Addr::from(self.base + 2 + (last.saturating_sub(1) + step) % hosts))
-            .find(|address| !is_used(*address))
+    /// The next address for a container, going round, that `is_used` does not know.
+    pub(super) fn next_free(&self, is_used: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let (first, end) = (number(self.range.network()), number(self.range.broadcast()));
+        let count = end - first + 1;
+        let last = self.last.map(number).filter(|last| (first..=end).contains(last));
+        let next = last.map_or(0, |last| last - first + 1);
+        (0..count)
+            .map(|step| address(first + (next + step) % count, self.range.addr()))
+            .find(|address| self.is_host(*address) && !self.reserved.contains(address) && !is_used(*address))
     }
 
-    fn host_mask(self) -> u32 {
-        u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0)
+    /// Neither the network's own number, nor the gateway, nor what means "all".
+    fn is_host(&self, address: IpAddr) -> bool {
+        address != self.gateway.addr()
+            && address != self.gateway.network()
+            && (address.is_ipv6() || address != self.gateway.broadcast())
     }
 }
 
-/// `172.18.0.1/16`: the gateway, with the length of the prefix.
-impl fmt::Display for Subnet {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.gateway(), self.prefix)
+/// The pool, in the order of use: 172.18.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20, which is what
+/// people who know Docker expect. With the gateway's address.
+pub(super) fn nth(number: u8) -> Option<IpNet> {
+    let subnet = match number {
+        0..14 => Ipv4Net::new_assert(Ipv4Addr::new(172, 18 + number, 0, 1), 16),
+        14..30 => Ipv4Net::new_assert(Ipv4Addr::new(192, 168, (number - 14) << 4, 1), 20),
+        _ => return None,
+    };
+    Some(subnet.into())
+}
+
+/// An IPv6 subnet of our own (RFC 4193) with the gateway's address; the same for the same `seed`.
+pub(super) fn unique_local(seed: &[&str]) -> IpNet {
+    // 40 bits that others hardly have, and 16 for the network.
+    let [_, hash @ ..] = fnv(seed).to_be_bytes();
+    let [a, b, c, d, e, f, g] = hash;
+    let octets = [0xfd, a, b, c, d, e, f, g, 0, 0, 0, 0, 0, 0, 0, 1];
+    Ipv6Net::new_assert(Ipv6Addr::from(octets), 64).into()
+}
+
+/// Whether two subnets have an address in common.
+pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
+}
+
+fn first_host(subnet: IpNet) -> IpAddr {
+    address(number(subnet.network()) + 1, subnet.addr())
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
     }
 }
 
-/// Reads what `Display` wrote.
-impl FromStr for Subnet {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Subnet, ()> {
-        let (gateway, prefix) = text.split_once('/').ok_or(())?;
-        let gateway: Ipv4Addr = gateway.parse().map_err(drop)?;
-        let prefix: u8 = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or(())?;
-        let subnet = Subnet { base: u32::from(gateway) & !(u32::MAX >> u32::from(prefix)), prefix };
-        Some(subnet).filter(|subnet| subnet.gateway() == gateway).ok_or(())
+/// The address with a number, of the family that `like` has.
+fn address(number: u128, like: IpAddr) -> IpAddr {
+    match like {
+        // A number within an IPv4 subnet has 32 bits.
+        IpAddr::V4(_) => Ipv4Addr::from(number as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from(number).into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
-    #[test]
-    fn subnets_of_the_pool_do_not_overlap() {
-        let pool: Vec<Subnet> = (0..).map_while(Subnet::nth).collect();
-        assert_eq!(pool.len(), POOL);
-        for (number, subnet) in pool.iter().enumerate() {
-            for other in pool.iter().skip(number + 1) {
-                assert!(!subnet.contains(other.gateway()) && !other.contains(subnet.gateway()));
-            }
-            assert_eq!(subnet.to_string().parse(), Ok(*subnet));
-        }
-        assert_eq!(pool.first().unwrap().to_string(), "172.18.0.1/16");
-        assert_eq!(pool.last().unwrap().broadcast(), Ipv4Addr::new(192, 168, 255, 255));
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
-    fn damaged_subnets_are_refused() {
-        for text in ["", "172.18.0.1", "172.18.0.2/16", "172.18.0.1/33", "172.18.0.1/0", "x/16"] {
-            assert_eq!(text.parse::<Subnet>(), Err(()), "{text}");
+    fn subnets_of_the_pool_do_not_overlap() {
+        let pool: Vec<IpNet> = (0..).map_while(nth).collect();
+        assert_eq!(pool.len(), POOL);
+        for (number, subnet) in pool.iter().enumerate() {
+            assert!(pool.iter().skip(number + 1).all(|other| !overlap(*subnet, *other)));
+            assert_eq!(subnet.addr(), first_host(*subnet));
         }
+        assert_eq!(pool.first().unwrap().to_string(), "172.18.0.1/16");
+        assert_eq!(pool.last().unwrap().broadcast(), ip("192.168.255.255"));
+    }
+
+    #[test]
+    fn subnets_of_our_own_are_unique_local_and_lasting() {
+        let subnet = unique_local(&["/run/user/1000/dpack/shop", "default"]);
+        assert!(subnet.to_string().starts_with("fd") && subnet.to_string().ends_with("::1/64"), "{subnet}");
+        assert_eq!(subnet, unique_local(&["/run/user/1000/dpack/shop", "default"]));
+        assert!(!overlap(subnet, unique_local(&["/run/user/1000/dpack/shop", "other"])));
     }
 
     #[test]
     fn addresses_go_round_and_are_never_given_twice() {
-        let subnet: Subnet = "10.0.0.1/29".parse().unwrap();
-        let mut used = BTreeSet::new();
-        let mut last = None;
-        while let Some(address) = subnet.next_free(last, |address| used.contains(&address)) {
-            assert!(used.insert(address));
-            last = Some(address);
+        for (gateway, hosts) in [("10.0.0.1/29", 2..=6), ("10.0.0.6/29", 1..=5), ("fd00::1/125", 2..=7)] {
+            let mut subnet = Subnet::new(gateway.parse().unwrap());
+            let base = number(subnet.gateway.network());
+            let mut used = BTreeSet::new();
+            while let Some(address) = subnet.next_free(|address| used.contains(&address)) {
+                assert!(used.insert(address));
+                subnet.last = Some(address);
+            }
+            let expected: BTreeSet<IpAddr> =
+                hosts.map(|host| address(base + host, subnet.gateway.addr())).collect();
+            assert_eq!(used, expected);
+            let freed = *used.iter().nth(2).unwrap();
+            assert_eq!(subnet.next_free(|address| address != freed), Some(freed));
         }
-        let expected: BTreeSet<Ipv4Addr> = (2..=6).map(|host| Ipv4Addr::new(10, 0, 0, host)).collect();
-        assert_eq!(used, expected);
-        used.remove(&Ipv4Addr::new(10, 0, 0, 4));
-        let again = subnet.next_free(Some(Ipv4Addr::new(10, 0, 0, 6)), |address| used.contains(&address));
-        assert_eq!(again, Some(Ipv4Addr::new(10, 0, 0, 4)));
-        let after = subnet.next_free(Some(Ipv4Addr::new(10, 0, 0, 4)), |_| false);
-        assert_eq!(after, Some(Ipv4Addr::new(10, 0, 0, 5)));
+    }
+
+    #[test]
+    fn an_address_is_not_given_again_at_once() {
+        let mut subnet = Subnet::new("10.0.0.1/29".parse().unwrap());
+        subnet.last = Some(ip("10.0.0.4"));
+        assert_eq!(subnet.next_free(|_| false), Some(ip("10.0.0.5")));
+        subnet.last = Some(ip("10.0.0.6"));
+        assert_eq!(subnet.next_free(|_| false), Some(ip("10.0.0.2")));
+    }
+
+    #[test]
+    fn addresses_come_from_the_range_and_spare_those_that_are_reserved() {
+        let pool = Pool {
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            range: Some("10.0.0.252/30".parse().unwrap()),
+            gateway: Some(ip("10.0.0.253")),
+        };
+        let mut subnet = Subnet::of(&pool);
+        assert!(subnet.is(&pool) && !subnet.is(&Pool { gateway: None, ..pool.clone() }));
+        subnet.set_rules(pool.range, [ip("10.0.0.252"), ip("10.9.0.1")].into_iter());
+        assert_eq!(subnet.next_free(|_| false), Some(ip("10.0.0.254")));
+        assert_eq!(subnet.next_free(|address| address == ip("10.0.0.254")), None);
     }
 }

@@ -1,70 +1,126 @@
 //! A container's links: the veth that leads into its namespace, and what is set inside.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
+use super::links::End;
 use super::netlink::Netlink;
 use super::{links, namespace, tolerate};
+use crate::egress::HOST_GATEWAY;
 use crate::protocol::Interface;
 
-/// Tells the name of the end inside the container, and whether it was made.
-pub(super) fn ensure(
+/// What a veth is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Veth<'a> {
+    pub(super) name: &'a str,
+    /// Index of the bridge.
+    pub(super) bridge: u32,
+    /// The addresses it stands for.
+    pub(super) alias: &'a str,
+    /// Containers on the bridge do not reach each other.
+    pub(super) isolated: bool,
+    pub(super) end: End<'a>,
+}
+
+/// The name of the veth's end inside the container, if it leads into this run of it by this bridge.
+pub(super) fn find(
     netlink: &mut Netlink,
-    name: &str,
+    veth: &str,
     bridge: u32,
     namespace: BorrowedFd<'_>,
-    inside: &str,
-    address: Ipv4Addr,
-) -> io::Result<(String, bool)> {
-    if let Some(outer) = not_found_is_none(links::find(netlink, name))? {
-        let inner = namespace::inside(namespace, || links::list(&mut Netlink::open()?))?;
-        let other_end = inner.into_iter().find(|link| Some(link.index) == outer.peer);
-        match other_end.filter(|link| link.peer == Some(outer.index) && link.name.starts_with("eth")) {
-            Some(link) => {
-                links::set_up(netlink, outer.index, Some(&address.to_string()))?;
-                return Ok((link.name, false));
-            }
-            // It leads into the namespace of the container's last run, which the kernel takes apart in its own time.
-            None => tolerate(links::delete(netlink, outer.index), Errno::NODEV)?,
-        }
+) -> io::Result<Option<String>> {
+    let Some(outer) = not_found_is_none(links::find(netlink, veth))? else { return Ok(None) };
+    let inner = namespace::inside(namespace, || links::list(&mut Netlink::open()?))?;
+    let other_end = inner.into_iter().find(|link| Some(link.index) == outer.peer);
+    let other_end = other_end.filter(|link| link.peer == Some(outer.index) && outer.bridge == Some(bridge));
+    Ok(other_end.map(|link| link.name))
+}
+
+/// Tells the name of the end inside the container, and whether it was made.
+pub(super) fn ensure(netlink: &mut Netlink, veth: &Veth<'_>) -> io::Result<(String, bool)> {
+    if let Some(name) = find(netlink, veth.name, veth.bridge, veth.end.namespace)? {
+        let outer = links::find(netlink, veth.name)?;
+        links::set_up(netlink, outer.index, Some(veth.alias))?;
+        return Ok((name, false));
     }
-    namespace::inside(namespace, prepare_namespace)?;
-    let index = links::create_veth(netlink, name, bridge, namespace, inside, address)?;
-    links::set_up(netlink, index, Some(&address.to_string()))?;
-    Ok((inside.to_owned(), true))
+    // It leads into the namespace of the container's last run, which the kernel takes apart in its own time.
+    remove(netlink, veth.name)?;
+    namespace::inside(veth.end.namespace, prepare_namespace)?;
+    let index = links::create_veth(netlink, veth.name, veth.bridge, veth.end)?;
+    if veth.isolated {
+        isolate(netlink, index)?;
+    }
+    links::set_up(netlink, index, Some(veth.alias))?;
+    Ok((veth.end.name.to_owned(), true))
+}
+
+/// Older kernels take what they do not know for done.
+fn isolate(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+    const FIRST: (u32, u32) = (4, 18);
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < FIRST {
+        return Err(io::Error::other(format!("`enable_icc: false` needs Linux 4.18, this is {release}")));
+    }
+    links::isolate(netlink, index)
 }
 
 /// Settings of a container's namespace before its first link is there; what the container changes later stays.
 fn prepare_namespace() -> io::Result<()> {
     // As Docker has it: an interface without an IPv6 subnet has no IPv6 at all.
     namespace::set("ipv6/conf/default/disable_ipv6", "1")?;
+    // Who is on a network is no router of it.
+    namespace::set("ipv6/conf/default/accept_ra", "0")?;
     // Inherited from the host otherwise; a container on two networks is no way from one to the other.
     namespace::set("ipv4/ip_forward", "0")?;
+    namespace::set("ipv6/conf/all/forwarding", "0")?;
     // As Docker has it: low ports and ping for every user of the container. Group IDs above the map are refused.
     namespace::set("ipv4/ip_unprivileged_port_start", "0")?;
     let everybody = namespace::set("ipv4/ping_group_range", "0 65535");
     everybody.or_else(|_| namespace::set("ipv4/ping_group_range", "0 0"))
 }
 
+/// What is set inside of a container for one interface.
+#[derive(Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) interface: &'a Interface,
+    pub(super) link_local: Vec<IpAddr>,
+    /// Gateways of default routes, at most one of each family.
+    pub(super) default_gateways: Vec<IpAddr>,
+}
+
 /// Runs inside the container's namespace; repeating it changes nothing.
-pub(super) fn configure(interfaces: &[Interface]) -> io::Result<()> {
+pub(super) fn configure(setups: &[Setup<'_>]) -> io::Result<()> {
     let mut netlink = Netlink::open()?;
     let loopback = links::find(&mut netlink, "lo")?;
     links::set_up(&mut netlink, loopback.index, None)?;
-    for (number, interface) in interfaces.iter().enumerate() {
+    for Setup { interface, link_local, default_gateways } in setups {
         let link = links::find(&mut netlink, &interface.name)?;
-        let subnet = format!("{}/{}", interface.gateway, interface.prefix);
-        let subnet = subnet.parse().map_err(|()| io::Error::other("subnet"))?;
-        links::add_address(&mut netlink, link.index, interface.address, subnet)?;
+        if interface.ips().any(|address| address.is_ipv6()) {
+            namespace::set(&format!("ipv6/conf/{}/disable_ipv6", interface.name), "0")?;
+        }
+        for own in interface.addresses.iter().copied().chain(link_local.iter().filter_map(on_link)) {
+            links::add_address(&mut netlink, link.index, own)?;
+        }
         links::set_up(&mut netlink, link.index, None)?;
-        if number == 0 {
-            links::set_default_route(&mut netlink, link.index, interface.gateway)?;
+        for gateway in default_gateways {
+            links::set_route(&mut netlink, link.index, None, *gateway)?;
+            if gateway.is_ipv4() && link_local.iter().any(IpAddr::is_ipv4) {
+                // It has an address of the same kind, and is not on the link.
+                links::set_route(&mut netlink, link.index, Some(HOST_GATEWAY.into()), *gateway)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Link-local addresses have the same prefix everywhere (RFC 3927, RFC 4291).
+fn on_link(address: &IpAddr) -> Option<IpNet> {
+    IpNet::new(*address, if address.is_ipv4() { 16 } else { 64 }).ok()
 }
 
 pub(super) fn remove(netlink: &mut Netlink, name: &str) -> io::Result<()> {

@@ -1,10 +1,10 @@
 //! The way out, on a device that is a network namespace of the test: what is reached, and what is not.
 
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::support::roles::{noise_sum, to_hex};
-use crate::support::{Container, Project, configs, descriptors, wait_until};
+use crate::support::{Container, Project, address, configs, descriptors, wait_until};
 use dpack_network::{HOST_GATEWAY, NetworkConfig};
 
 const DEVICE: &str = "198.51.100.1";
@@ -119,7 +119,7 @@ fn datagrams_and_pings_come_back() {
     assert!(before.elapsed() < std::time::Duration::from_secs(3));
 
     assert_eq!(web.ask("ping", &format!("{DEVICE} 616263")), "0007616263");
-    let gateway = client.status().unwrap().networks[0].gateway;
+    let gateway = client.status().unwrap().networks[0].gateways[0].addr();
     assert_eq!(web.ask("ping", &format!("{gateway} 616263")), "0007616263");
     assert_eq!(web.ask("ping", "203.0.113.1 616263"), "none");
 }
@@ -131,7 +131,7 @@ fn the_loopback_of_the_device_is_out_of_reach() {
     web.attach(&mut client, &[("default", &[])], &[]);
     let _own = project.serve("listen", "127.0.0.1:7000");
     let _all = project.serve("listen", "0.0.0.0:7001");
-    let gateway = client.status().unwrap().networks[0].gateway;
+    let gateway = client.status().unwrap().networks[0].gateways[0].addr();
     for address in
         ["127.0.0.1", "127.0.0.2", "0.0.0.0", DEVICE, &gateway.to_string(), &HOST_GATEWAY.to_string()]
     {
@@ -144,7 +144,7 @@ fn the_loopback_of_the_device_is_out_of_reach() {
 
 #[test]
 fn networks_stay_apart_and_internal_ones_have_no_way_out() {
-    let internal = NetworkConfig { key: "inside".into(), internal: true };
+    let internal = NetworkConfig { key: "inside".into(), internal: true, ..NetworkConfig::default() };
     let networks = [configs(&["a", "b"]), vec![internal]].concat();
     let (project, mut client) = Project::on_a_device(&networks);
     let (one, other, inner) =
@@ -158,13 +158,14 @@ fn networks_stay_apart_and_internal_ones_have_no_way_out() {
     let _inner = inner.serve("exchange", "7000");
 
     assert_eq!(one.ask("connect", &format!("{DEVICE}:7000")), "connected");
-    let (other, inside) = (at_other.address().unwrap(), at_inner.address().unwrap());
-    let tried = [other, inside, at_other.interfaces[0].gateway, at_inner.interfaces[0].gateway];
+    let (other, inside) = (address(&at_other), address(&at_inner));
+    let tried =
+        [other.into(), inside.into(), at_other.interfaces[0].gateways[0], at_inner.interfaces[0].gateways[0]];
     std::thread::scope(|scope| {
         for address in tried {
             scope.spawn(move || assert_silent(one, address));
         }
-        for address in [DEVICE.parse().unwrap(), HOST_GATEWAY, other] {
+        for address in [DEVICE.parse().unwrap(), HOST_GATEWAY.into(), other.into()] {
             scope.spawn(move || assert_silent(inner, address));
         }
     });
@@ -176,7 +177,7 @@ fn networks_stay_apart_and_internal_ones_have_no_way_out() {
     assert_ne!(inner.ask("connect", &format!("{DEVICE}:7000")), "connected");
 }
 
-fn assert_silent(container: &Container, address: Ipv4Addr) {
+fn assert_silent(container: &Container, address: IpAddr) {
     assert_ne!(container.ask("connect", &format!("{address}:7000")), "connected", "{address}");
     assert_eq!(container.ask("ask-udp", &format!("{address}:7000 00")), "none", "{address}");
     assert_eq!(container.ask("ping", &format!("{address} 00")), "none", "{address}");
@@ -196,7 +197,7 @@ fn a_new_network_process_opens_the_way_out_again() {
 
 #[test]
 fn foreign_names_are_asked_of_the_device_or_of_those_named() {
-    let internal = NetworkConfig { key: "inside".into(), internal: true };
+    let internal = NetworkConfig { key: "inside".into(), internal: true, ..NetworkConfig::default() };
     let (project, mut client) = Project::on_a_device(&[configs(&["default"]), vec![internal]].concat());
     let (web, inner, server) =
         (project.container("web"), project.container("inner"), project.container("server"));
@@ -222,7 +223,7 @@ fn foreign_names_are_asked_of_the_device_or_of_those_named() {
     project.set_resolv_conf("");
     let _inside = server.serve("dns", "0.0.0.0:53");
     let mut request = web.request(&[("default", &[])], &[]);
-    request.dns = vec![at_server.address().unwrap().into()];
+    request.dns = vec![address(&at_server).into()];
     client.attach(&request, web.namespace()).unwrap();
     assert_eq!(web.resolve("known.example"), known);
 }

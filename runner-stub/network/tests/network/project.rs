@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::roles::{from_hex, noise_sum, send_noise, take_all, to_hex};
-use crate::support::{Project, descriptors, published, tcp, wait_until};
+use crate::support::{Project, address, descriptors, published, tcp, wait_until};
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::{Message, MessageBuilder, Name};
 use dpack_network::{Client, ClientError, Failure, Port, Protocol};
@@ -25,15 +25,16 @@ fn services_reach_each_other_by_name_on_shared_networks_only() {
     let names: Vec<_> =
         at_app.interfaces.iter().map(|one| (one.name.as_str(), one.network.as_str())).collect();
     assert_eq!(names, [("eth0", "back"), ("eth1", "front")]);
-    let (app_back, app_front) = (at_app.interfaces[0].address, at_app.interfaces[1].address);
-    let (web_address, redis_address) = (at_web.address().unwrap(), at_redis.address().unwrap());
+    let own: Vec<Ipv4Addr> = at_app.addresses().map(|address| address.to_string().parse().unwrap()).collect();
+    let (app_back, app_front) = (own[0], own[1]);
+    let (web_address, redis_address) = (address(&at_web), address(&at_redis));
     let (_, links) = app.run(&["ip", "-o", "link"]);
     for interface in &at_app.interfaces {
         assert!(links.contains(&format!("{}@", interface.name)) && links.contains(&interface.mac), "{links}");
     }
     let (_, routes) = app.run(&["ip", "route"]);
     assert!(
-        routes.starts_with(&format!("default via {} dev eth0", at_app.interfaces[0].gateway)),
+        routes.starts_with(&format!("default via {} dev eth0", at_app.interfaces[0].gateways[0])),
         "{routes}"
     );
 
@@ -61,7 +62,7 @@ fn a_container_reaches_nothing_of_the_namespace_but_its_dns() {
     let other = project.container("other");
     let at_one = one.attach(&mut client, &[("a", &[])], &[tcp(80)]);
     let at_other = other.attach(&mut client, &[("b", &[])], &[]);
-    let (own, foreign) = (at_one.interfaces[0].gateway, at_other.interfaces[0].gateway);
+    let (own, foreign) = (at_one.interfaces[0].gateways[0], at_other.interfaces[0].gateways[0]);
     let question = to_hex(&question("one", Rtype::A));
 
     for role in ["ask-udp", "ask-tcp"] {
@@ -70,7 +71,7 @@ fn a_container_reaches_nothing_of_the_namespace_but_its_dns() {
     }
     // A refusal is an answer too: of the own gateway, not of the other network's.
     assert_eq!(one.ask("connect", &format!("{own}:1")), ErrorKind::ConnectionRefused.to_string());
-    for address in [foreign, at_other.address().unwrap()] {
+    for address in [foreign, address(&at_other).into()] {
         let answer = one.ask("connect", &format!("{address}:1"));
         assert!(
             !["connected", &ErrorKind::ConnectionRefused.to_string()].contains(&answer.as_str()),
@@ -80,10 +81,7 @@ fn a_container_reaches_nothing_of_the_namespace_but_its_dns() {
     // Nothing listens on the gateway besides; the published port is the device's.
     assert_ne!(one.ask("connect", &format!("{own}:{}", published(&at_one).port())), "connected");
     let (_, addresses) = one.run(&["ip", "addr", "show", "dev", "eth0"]);
-    assert!(
-        addresses.contains(&at_one.address().unwrap().to_string()) && !addresses.contains("inet6"),
-        "{addresses}"
-    );
+    assert!(addresses.contains(&address(&at_one).to_string()) && !addresses.contains("inet6"), "{addresses}");
     assert_eq!(one.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]).1, "0\n");
 }
 
@@ -93,10 +91,8 @@ fn dns_answers_by_udp_and_tcp() {
     let asker = project.container("asker");
     let nameserver = asker.attach(&mut client, &[("default", &[])], &[]).nameserver.unwrap();
     let web: Vec<_> = (1..=3).map(|number| project.container(&format!("web-{number}"))).collect();
-    let mut expected: Vec<Ipv4Addr> = web
-        .iter()
-        .map(|one| one.attach(&mut client, &[("default", &["web"])], &[]).address().unwrap())
-        .collect();
+    let mut expected: Vec<Ipv4Addr> =
+        web.iter().map(|one| address(&one.attach(&mut client, &[("default", &["web"])], &[]))).collect();
     expected.sort();
 
     assert_eq!(asker.resolve("web"), expected);
@@ -309,11 +305,11 @@ fn after_a_kill_another_process_takes_over() {
     // A newcomer before the others are told again must not get their addresses.
     let late = project.container("late");
     let at_late = late.attach(&mut client, &[("default", &["late"])], &[]);
-    assert!(![at_web.address(), at_app.address()].contains(&at_late.address()));
+    assert!(![address(&at_web), address(&at_app)].contains(&address(&at_late)));
 
     assert_eq!(web.attach(&mut client, &[("default", &["web"])], std::slice::from_ref(&keep)), at_web);
     assert_eq!(app.attach(&mut client, &[("default", &["app"])], &[]), at_app);
-    assert_eq!(app.resolve("web"), [at_web.address().unwrap()]);
+    assert_eq!(app.resolve("web"), [address(&at_web)]);
     one_exchange(published(&at_web), 1 << 20);
 
     // Told twice, nothing changes, and connections go on.

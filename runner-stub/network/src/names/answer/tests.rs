@@ -1,22 +1,24 @@
 //! Answers by table, and what hostile packets do.
 
 use super::*;
-use crate::names::{Place, Upstream};
+use crate::names::{Knows, Place, Upstream};
 use domain::base::iana::OptRcode;
 use domain::base::name::ParsedName;
 use domain::rdata::AllRecordData;
 
-const ASKER: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
+const ASKER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 18, 0, 2));
 
 fn names(replicas: u8) -> Names {
     let names = Names::default();
-    let place = |address, name: &str| vec![Place { network: "n".into(), address, names: vec![name.into()] }];
-    names.insert("asker", place(ASKER, "asker"), Upstream::None);
+    let place = |address, name: &str| {
+        vec![Place { network: "n".into(), addresses: vec![address], names: vec![name.into()] }]
+    };
+    names.insert("asker", place(ASKER, "asker"), &Knows::default());
     for number in 0..replicas {
         names.insert(
             &format!("web-{number}"),
-            place(Ipv4Addr::new(172, 18, 1, number), "web"),
-            Upstream::None,
+            place(Ipv4Addr::new(172, 18, 1, number).into(), "web"),
+            &Knows::default(),
         );
     }
     names
@@ -106,8 +108,9 @@ fn a_long_answer_is_cut_for_udp_and_whole_for_tcp() {
 #[test]
 fn strangers_and_strange_questions_are_refused() {
     let names = names(1);
-    let stranger =
-        here(answer(&query("web", Rtype::A, None), Ipv4Addr::LOCALHOST, &names, Transport::Udp).unwrap());
+    let stranger = here(
+        answer(&query("web", Rtype::A, None), Ipv4Addr::LOCALHOST.into(), &names, Transport::Udp).unwrap(),
+    );
     assert_eq!(Message::from_octets(stranger).unwrap().header().rcode(), Rcode::REFUSED);
 
     let mut update = query("web", Rtype::A, None);
@@ -172,10 +175,11 @@ fn mutated_packets_get_sane_answers() {
 fn foreign_names_are_asked_elsewhere_by_those_who_have_a_way_out() {
     let names = names(1);
     let place = |network: &str, address, name: &str| {
-        vec![Place { network: network.into(), address, names: vec![name.into()] }]
+        vec![Place { network: network.into(), addresses: vec![address], names: vec![name.into()] }]
     };
-    names.insert("asker", place("n", ASKER, "asker"), Upstream::Device);
-    names.insert("redis", place("other", Ipv4Addr::new(172, 19, 0, 2), "redis"), Upstream::Device);
+    let knows = Knows { upstream: Upstream::Device, ..Knows::default() };
+    names.insert("asker", place("n", ASKER, "asker"), &knows);
+    names.insert("redis", place("other", Ipv4Addr::new(172, 19, 0, 2).into(), "redis"), &knows);
     let ask = |name: &str, kind| answer(&query(name, kind, None), ASKER, &names, Transport::Udp).unwrap();
     for (name, kind) in [
         ("example.org", Rtype::A),
@@ -192,7 +196,7 @@ fn foreign_names_are_asked_elsewhere_by_those_who_have_a_way_out() {
     assert_eq!(rcode(ask("2.0.19.172.in-addr.arpa", Rtype::PTR)), Rcode::NXDOMAIN);
     let host = Message::from_octets(here(ask("host.docker.internal", Rtype::A))).unwrap();
     assert_eq!(addresses(&host), [crate::HOST_GATEWAY]);
-    names.insert("asker", place("n", ASKER, "asker"), Upstream::None);
+    names.insert("asker", place("n", ASKER, "asker"), &Knows::default());
     assert_eq!(
         answer(&query("host.docker.internal", Rtype::A, None), ASKER, &names, Transport::Udp)
             .map(here)

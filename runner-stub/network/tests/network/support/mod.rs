@@ -6,7 +6,7 @@ pub(crate) mod roles;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -133,13 +133,13 @@ impl Container {
         let membership = |(network, aliases): &(&str, &[&str])| Membership {
             network: (*network).to_owned(),
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            ..Membership::default()
         };
         Attach {
             container: self.name.clone(),
-            hostname: None,
             networks: places.iter().map(membership).collect(),
-            dns: Vec::new(),
             ports: ports.to_vec(),
+            ..Attach::default()
         }
     }
 
@@ -209,11 +209,22 @@ impl Container {
 }
 
 pub(crate) fn configs(networks: &[&str]) -> Vec<NetworkConfig> {
-    networks.iter().map(|key| NetworkConfig { key: (*key).to_owned(), internal: false }).collect()
+    networks.iter().map(|key| NetworkConfig { key: (*key).to_owned(), ..NetworkConfig::default() }).collect()
 }
 
 pub(crate) fn tcp(target: u16) -> Port {
     Port { target, published: None, host_ip: Some(Ipv4Addr::LOCALHOST.into()), protocol: Protocol::Tcp }
+}
+
+/// The IPv4 address that stands first.
+pub(crate) fn address(attached: &Attached) -> Ipv4Addr {
+    let mut addresses = attached.addresses();
+    addresses
+        .find_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .unwrap()
 }
 
 /// The first address of the first published port.

@@ -364,10 +364,10 @@ fn ping(argument: &str) {
     let (address, data) = argument.split_once(' ').unwrap();
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)).unwrap();
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
-    rustix::net::connect(&socket, &SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
     let packet = [&[8, 0, 0, 0, 0, 0, 0, 7][..], &from_hex(data)].concat();
     let mut reply = vec![0; 65_536];
-    let asked = rustix::net::send(&socket, &packet, SendFlags::empty())
+    let asked = rustix::net::connect(&socket, &SocketAddr::new(address.parse().unwrap(), 0))
+        .and_then(|()| rustix::net::send(&socket, &packet, SendFlags::empty()))
         .and_then(|_| rustix::net::recv(&socket, &mut reply[..], RecvFlags::empty()));
     println!("\nreply {}", asked.map_or("none".into(), |(length, _)| to_hex(&reply[6..length])));
 }
