@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{Port, Project, Service};
+use dpack_compose::project::{Network, NetworkMode, Port, Project, Service};
 use dpack_payload::digest::{DiffId, Digest};
 use dpack_sandbox::record;
 use serde::{Deserialize, Serialize};
@@ -301,12 +301,25 @@ pub(crate) fn configuration_hash(
         .map(|file| project.configs.get(&file.source))
         .chain(service.secrets.iter().map(|file| project.secrets.get(&file.source)))
         .collect();
-    let encoded = match files.is_empty() {
-        true => serde_json::to_vec(&(&own, image, id_map)),
-        false => serde_json::to_vec(&(&own, image, id_map, files)),
+    let networks = network_properties(project, service);
+    let encoded = match (files.is_empty(), networks.is_empty()) {
+        (true, true) => serde_json::to_vec(&(&own, image, id_map)),
+        (false, true) => serde_json::to_vec(&(&own, image, id_map, files)),
+        (_, false) => serde_json::to_vec(&(&own, image, id_map, files, networks)),
     };
     let text = encoded.context("failed to encode a service")?;
     Ok(Digest::of(&text).hex())
+}
+
+/// What its networks are, as far as a container has to be made anew when it changes.
+fn network_properties<'a>(project: &'a Project, service: &'a Service) -> Vec<(&'a String, Network)> {
+    let NetworkMode::Networks(networks) = &service.network else { return Vec::new() };
+    let properties = |key: &'a String| {
+        let network = project.networks.get(key)?;
+        let network = Network { name: String::new(), labels: BTreeMap::new(), ..network.clone() };
+        (network != Network::default()).then_some((key, network))
+    };
+    networks.keys().filter_map(properties).collect()
 }
 
 /// 64 hex digits that nobody has had before.

@@ -24,7 +24,7 @@ pub use self::file::{FileMount, FileObject, FileSource};
 pub use self::isolation::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption};
 pub use self::lifecycle::{Condition, Dependency, Healthcheck, Hook, Logging, Order, Restart, UpdateConfig};
 pub use self::mount::{Mount, MountSource, Propagation, VolumesFrom};
-pub use self::network::{Attachment, IpamPool, Network, NetworkMode, Port, Protocol};
+pub use self::network::{Attachment, DriverOptions, IpamPool, Network, NetworkMode, Port, Protocol};
 pub use self::resources::{BlockIo, BlockLimit, Resources, Ulimit};
 
 /// A Compose application with every variable filled in.

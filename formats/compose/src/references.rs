@@ -1,5 +1,7 @@
 //! What a project's parts say about each other: names that lead nowhere, cycles, two who want the same thing.
 
+mod addresses;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -29,6 +31,7 @@ pub(crate) fn check(project: &Project, tree: &Node, report: &mut Report) {
     cycle(project, tree, report);
     container_names(project, tree, report);
     ports(project, tree, report);
+    addresses::check(project, tree, report);
 }
 
 /// Reports every service of which nobody can say what its image is, and secrets that builds do not find. Only where

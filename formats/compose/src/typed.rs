@@ -7,7 +7,7 @@ mod isolation;
 mod lifecycle;
 mod logging;
 mod mounts;
-mod network;
+pub(crate) mod network;
 mod ports;
 mod resources;
 mod service;
@@ -56,6 +56,12 @@ pub(crate) fn section<'a>(
 }
 
 fn network(node: &Node, path: &Path<'_>, report: &mut Report) -> Network {
+    if node.get("enable_ipv4").is_some_and(|_| !values::flag(node, "enable_ipv4"))
+        && !values::flag(node, "enable_ipv6")
+    {
+        let at = node.get("enable_ipv4").map_or(node.at, |value| value.at);
+        report.refuse(at, &path.key("enable_ipv4"), "without IPv4, the network needs `enable_ipv6: true`");
+    }
     driver(node, &["bridge", "default"], path, report);
     Network {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
@@ -64,7 +70,7 @@ fn network(node: &Node, path: &Path<'_>, report: &mut Report) -> Network {
         enable_ipv4: node.get("enable_ipv4").map(|_| values::flag(node, "enable_ipv4")),
         enable_ipv6: node.get("enable_ipv6").map(|_| values::flag(node, "enable_ipv6")),
         ipam: network::pools(node, path, report),
-        driver_opts: values::pairs(node, "driver_opts"),
+        driver_opts: network::driver_options(node, path, report),
         labels: values::pairs(node, "labels"),
     }
 }

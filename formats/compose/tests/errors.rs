@@ -546,3 +546,230 @@ fn a_damaged_model_is_refused() {
         "layers": [{"file": "f", "content": {"x-a": deep}}]});
     assert_eq!(shown(&Model::from_json(&json).unwrap_err()), "embedded model: nested too deep");
 }
+
+/// The messages for networks `a` and `b`, and a service on them; each line of the text starts at its own number.
+fn on_networks(networks: &str, places: &str) -> String {
+    errors(&format!("networks:\n{networks}services:\n  web:\n    image: a\n    networks:\n{places}"))
+}
+
+#[test]
+fn subnets() {
+    let ipam = |config: &str| {
+        on_networks(&format!("  a: {{enable_ipv6: true, ipam: {{config: [{{{config}}}]}}}}\n"), "      a:\n")
+    };
+    for (config, expected) in [
+        (
+            "subnet: 10.1.0/24",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: `10.1.0/24` is not a subnet such as `10.1.0.0/24`",
+        ),
+        (
+            "subnet: 10.1.0.5/24",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: `10.1.0.5/24` has bits behind its prefix\n  hint: the subnet is `10.1.0.0/24`",
+        ),
+        (
+            "subnet: 10.1.0.0/31",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: 10.1.0.0/31 has no room for a gateway and a container",
+        ),
+        (
+            "subnet: 127.1.0.0/16",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: 127.1.0.0/16 overlaps with 127.0.0.0/8, which means something else",
+        ),
+        (
+            "subnet: 0.0.0.0/0",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: 0.0.0.0/0 overlaps with 0.0.0.0/8, which means something else",
+        ),
+        (
+            "subnet: \"fe80::/64\"",
+            "compose.yml:2:51: networks.a.ipam.config[0].subnet: fe80::/64 overlaps with fe80::/10, which means something else",
+        ),
+        ("gateway: 10.1.0.1", "compose.yml:2:52: networks.a.ipam.config[0].gateway: no `subnet` is given"),
+        (
+            "subnet: 10.1.0.0/24, gateway: 10.2.0.1",
+            "compose.yml:2:73: networks.a.ipam.config[0].gateway: 10.2.0.1 is outside of the subnet 10.1.0.0/24",
+        ),
+        (
+            "subnet: 10.1.0.0/24, gateway: 10.1.0.255",
+            "compose.yml:2:73: networks.a.ipam.config[0].gateway: 10.1.0.255 is nobody's: it stands for all of the subnet 10.1.0.0/24",
+        ),
+        (
+            "subnet: 10.1.0.0/24, gateway: \"fd00::1\"",
+            "compose.yml:2:73: networks.a.ipam.config[0].gateway: fd00::1 is outside of the subnet 10.1.0.0/24",
+        ),
+        (
+            "subnet: 10.1.0.0/24, gateway: x",
+            "compose.yml:2:73: networks.a.ipam.config[0].gateway: `x` is not such an address",
+        ),
+        (
+            "subnet: 10.1.0.0/24, ip_range: 10.1.0.0/16",
+            "compose.yml:2:74: networks.a.ipam.config[0].ip_range: 10.1.0.0/16 is not part of the subnet 10.1.0.0/24",
+        ),
+        (
+            "subnet: 10.1.0.0/24, aux_addresses: {nas: 10.2.0.7}",
+            "compose.yml:2:85: networks.a.ipam.config[0].aux_addresses.nas: 10.2.0.7 is outside of the subnet 10.1.0.0/24",
+        ),
+        (
+            "subnet: 10.1.0.0/24}, {subnet: 10.2.0.0/24",
+            "compose.yml:2:74: networks.a.ipam.config[1].subnet: a network has one subnet of a family, and 10.1.0.0/24 is there already",
+        ),
+    ] {
+        assert_eq!(ipam(config), expected, "{config}");
+    }
+    let two = on_networks(
+        "  a: {ipam: {config: [{subnet: 10.1.0.0/16}]}}\n  b: {ipam: {config: [{subnet: 10.1.2.0/24}]}}\n",
+        "      a:\n      b:\n",
+    );
+    assert_eq!(
+        two,
+        "compose.yml:3:32: networks.b.ipam: 10.1.2.0/24 overlaps with 10.1.0.0/16 of network `a`"
+    );
+    let neither = on_networks("  a: {enable_ipv4: false}\n", "      a:\n");
+    assert_eq!(
+        neither,
+        "compose.yml:2:20: networks.a.enable_ipv4: without IPv4, the network needs `enable_ipv6: true`"
+    );
+}
+
+#[test]
+fn too_many_networks() {
+    let names = |form: &str| (10..41).map(|n| form.replace('N', &n.to_string())).collect::<String>();
+    assert_eq!(
+        on_networks(&names("  nN: {}\n"), &names("      nN:\n")),
+        "compose.yml:32:3: networks.n40: there are subnets for 30 networks, and this is one more\n  \
+         hint: give networks a `subnet` each under `ipam.config`"
+    );
+}
+
+#[test]
+fn fixed_addresses() {
+    let network = "  a: {ipam: {config: [{subnet: 10.1.0.0/24, aux_addresses: {nas: 10.1.0.7}}]}}\n  b: {}\n";
+    let place = |place: &str| on_networks(network, &format!("      {place}\n"));
+    for (written, expected) in [
+        (
+            "a: {ipv4_address: 10.2.0.5}",
+            "compose.yml:8:25: services.web.networks.a.ipv4_address: 10.2.0.5 is outside of the subnet 10.1.0.0/24",
+        ),
+        (
+            "a: {ipv4_address: 10.1.0.0}",
+            "compose.yml:8:25: services.web.networks.a.ipv4_address: 10.1.0.0 is nobody's: it stands for all of the subnet 10.1.0.0/24",
+        ),
+        (
+            "a: {ipv4_address: 10.1.0.1}",
+            "compose.yml:8:25: services.web.networks.a.ipv4_address: 10.1.0.1 is the gateway of network `a`",
+        ),
+        (
+            "a: {ipv4_address: 10.1.0.7}",
+            "compose.yml:8:25: services.web.networks.a.ipv4_address: 10.1.0.7 is reserved for `nas` by `aux_addresses` of network `a`",
+        ),
+        (
+            "a: {ipv4_address: \"fd00::1\"}",
+            "compose.yml:8:25: services.web.networks.a.ipv4_address: `fd00::1` is not such an address",
+        ),
+        (
+            "a: {ipv6_address: \"fd00::5\"}",
+            "compose.yml:8:25: services.web.networks.a.ipv6_address: network `a` does not have `enable_ipv6`",
+        ),
+        (
+            "b: {ipv4_address: 10.1.0.5}",
+            "compose.yml:8:25: services.web.networks.b.ipv4_address: network `b` has no `subnet` under `ipam.config` that the address is of",
+        ),
+        (
+            "a: {mac_address: \"01:00:5e:00:00:01\"}",
+            "compose.yml:8:24: services.web.networks.a.mac_address: `01:00:5e:00:00:01` is not the MAC address of one interface: the lowest bit of its first byte must be 0",
+        ),
+        (
+            "a: {mac_address: x}",
+            "compose.yml:8:24: services.web.networks.a.mac_address: `x` is not a MAC address",
+        ),
+        (
+            "a: {interface_name: a/b}",
+            "compose.yml:8:27: services.web.networks.a.interface_name: `a/b` cannot be the name of an interface",
+        ),
+        (
+            "a: {interface_name: lo}",
+            "compose.yml:8:27: services.web.networks.a.interface_name: `lo` cannot be the name of an interface",
+        ),
+        (
+            "a: {link_local_ips: [10.1.0.9]}",
+            "compose.yml:8:28: services.web.networks.a.link_local_ips[0]: 10.1.0.9 is no link-local address: those are 169.254.0.0/16 and fe80::/64",
+        ),
+        (
+            "a: {link_local_ips: [\"fe80::9\"]}",
+            "compose.yml:8:27: services.web.networks.a.link_local_ips[0]: network `a` does not have `enable_ipv6`",
+        ),
+    ] {
+        assert_eq!(place(written), expected, "{written}");
+    }
+    let services = |services: &str| errors(&format!("networks:\n{network}services:\n{services}"));
+    assert_eq!(
+        services(
+            "  one: {image: a, networks: {a: {ipv4_address: 10.1.0.5}}}\n  two: {image: a, networks: {a: {ipv4_address: 10.1.0.5}}}\n"
+        ),
+        "compose.yml:6:48: services.two.networks.a.ipv4_address: service `one` has 10.1.0.5 already"
+    );
+    assert_eq!(
+        services("  one: {image: a, scale: 2, networks: {a: {ipv4_address: 10.1.0.5}}}\n"),
+        "compose.yml:5:58: services.one.networks.a.ipv4_address: several containers cannot have one address"
+    );
+    assert_eq!(
+        services("  one: {image: a, networks: {a: {interface_name: x}, b: {interface_name: x}}}\n"),
+        "compose.yml:5:76: services.one.networks.b.interface_name: the interface of network `a` has the same name"
+    );
+    assert_eq!(
+        services(
+            "  one: {image: a, mac_address: \"02:42:00:00:00:01\", networks: {b: {mac_address: \"02:42:00:00:00:02\"}}}\n"
+        ),
+        "compose.yml:5:32: services.one.mac_address: on network `b` the service has another one, 02:42:00:00:00:02"
+    );
+}
+
+#[test]
+fn options_of_networks() {
+    let options =
+        |options: &str| on_networks(&format!("  a: {{driver_opts: {{{options}}}}}\n"), "      a:\n");
+    for (written, expected) in [
+        (
+            "com.docker.network.driver.mtu: 67",
+            "compose.yml:2:52: networks.a.driver_opts.com.docker.network.driver.mtu: `67` is not the size of packets: 68 to 65535, with IPv6 at least 1280",
+        ),
+        (
+            "com.docker.network.bridge.enable_icc: maybe",
+            "compose.yml:2:59: networks.a.driver_opts.com.docker.network.bridge.enable_icc: expected `true` or `false`, found `maybe`",
+        ),
+        (
+            "com.docker.network.bridge.enable_ip_masquerade: \"false\"",
+            "compose.yml:2:21: networks.a.driver_opts.com.docker.network.bridge.enable_ip_masquerade: containers reach the outside in the name of the device only; `internal: true` has no way out",
+        ),
+        (
+            "com.docker.network.bridge.host_binding_ipv4: 127.0.0.1",
+            "compose.yml:2:21: networks.a.driver_opts.com.docker.network.bridge.host_binding_ipv4: write the address before the published port: `127.0.0.1:80:80`",
+        ),
+        (
+            "parent: eth0",
+            "compose.yml:2:21: networks.a.driver_opts.parent: no such option of a bridge is known here",
+        ),
+        (
+            "com.docker.network.container_iface_prefix: lan/",
+            "compose.yml:2:64: networks.a.driver_opts.com.docker.network.container_iface_prefix: `lan/` cannot begin the names of interfaces",
+        ),
+    ] {
+        assert_eq!(options(written), expected, "{written}");
+    }
+}
+
+#[test]
+fn ranges_of_ports() {
+    check(&[
+        (
+            "ports: [\"8090-8080:80\"]",
+            "compose.yml:4:13: services.web.ports[0]: the range `8090-8080` ends before it starts",
+        ),
+        (
+            "ports: [\"80:70000\"]",
+            "compose.yml:4:13: services.web.ports[0]: port 70000 is out of range, ports go up to 65535",
+        ),
+        (
+            "ports: [{target: 80, published: \"9-8\"}]",
+            "compose.yml:4:13: services.web.ports[0]: the range `9-8` ends before it starts",
+        ),
+    ]);
+}

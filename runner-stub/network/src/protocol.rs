@@ -67,9 +67,8 @@ pub struct Pool {
     /// Part of it that containers' addresses are taken from.
     #[serde(default)]
     pub range: Option<IpNet>,
-    /// The bridge's address; the first of the subnet when absent.
-    #[serde(default)]
-    pub gateway: Option<IpAddr>,
+    /// The bridge's address.
+    pub gateway: IpAddr,
 }
 
 /// A container and everything it is connected to.

@@ -178,9 +178,8 @@ fn write_etc(folder: &Path, hostname: &str, service: &Service, attached: Option<
         }
         text => Ok(text.unwrap_or_default()),
     };
-    let addresses: Vec<IpAddr> = attached.and_then(Attached::address).map(IpAddr::V4).into_iter().collect();
-    let servers: Vec<IpAddr> =
-        attached.and_then(|attached| attached.nameserver).map(IpAddr::V4).into_iter().collect();
+    let addresses: Vec<IpAddr> = attached.into_iter().flat_map(Attached::addresses).collect();
+    let servers: Vec<IpAddr> = attached.and_then(|attached| attached.nameserver).into_iter().collect();
     let extra: Vec<(String, String)> = service
         .extra_hosts
         .iter()

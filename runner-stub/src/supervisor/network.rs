@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{NetworkMode, Port, Project, Protocol, Service};
-use dpack_network::{Attach, Attached, Client, ClientError, Membership, Namespace, NetworkConfig, Published};
+use dpack_compose::project::{
+    Attachment, IpamPool, Network as Definition, NetworkMode, Port, Project, Protocol, Service,
+};
+use dpack_network::{
+    Attach, Attached, Client, ClientError, Membership, Namespace, NetworkConfig, Pool, Published,
+};
 use dpack_sandbox::role::{Child, Spawn};
 use serde::{Deserialize, Serialize};
 
@@ -182,10 +187,35 @@ pub(crate) fn network_configs(project: &Project) -> Vec<NetworkConfig> {
             .any(|service| memberships(&service.network).is_some_and(|m| m.contains_key(key)))
     };
     let networks = project.networks.iter().filter(|(key, _)| used(key));
-    networks.map(|(key, network)| NetworkConfig { key: key.clone(), internal: network.internal }).collect()
+    networks.map(|(key, network)| network_config(project, key, network)).collect()
 }
 
-fn memberships(mode: &NetworkMode) -> Option<&BTreeMap<String, dpack_compose::project::Attachment>> {
+fn network_config(project: &Project, key: &str, network: &Definition) -> NetworkConfig {
+    let pool = |pool: &IpamPool| Pool { subnet: pool.subnet, range: pool.ip_range, gateway: pool.gateway };
+    let defaults = NetworkConfig::default();
+    let aux_addresses = network.ipam.iter().flat_map(|pool| pool.aux_addresses.values().copied());
+    let services = project.services.values().chain(project.disabled.values());
+    let fixed = services.filter_map(|service| memberships(&service.network)?.get(key)).flat_map(addresses);
+    NetworkConfig {
+        key: key.to_owned(),
+        internal: network.internal,
+        ipv4: network.has_ipv4(),
+        ipv6: network.has_ipv6(),
+        pools: network.ipam.iter().map(pool).collect(),
+        reserved: aux_addresses.chain(fixed).collect(),
+        mtu: network.driver_opts.mtu.unwrap_or(defaults.mtu),
+        isolated: network.driver_opts.enable_icc == Some(false),
+        interface_prefix: network.driver_opts.interface_prefix.clone().unwrap_or(defaults.interface_prefix),
+    }
+}
+
+/// Fixed addresses of a service on a network.
+fn addresses(attachment: &Attachment) -> impl Iterator<Item = IpAddr> {
+    let ipv4 = attachment.ipv4_address.map(IpAddr::V4);
+    ipv4.into_iter().chain(attachment.ipv6_address.map(IpAddr::V6))
+}
+
+fn memberships(mode: &NetworkMode) -> Option<&BTreeMap<String, Attachment>> {
     match mode {
         NetworkMode::Networks(networks) if !networks.is_empty() => Some(networks),
         _ => None,
@@ -195,14 +225,28 @@ fn memberships(mode: &NetworkMode) -> Option<&BTreeMap<String, dpack_compose::pr
 /// What a container is connected to; nothing for one with the device's network or none.
 pub(crate) fn attachment(identity: &Identity) -> Option<Attach> {
     let service = &identity.definition;
-    let networks = memberships(&service.network)?.iter().map(|(key, attachment)| {
+    let memberships = memberships(&service.network)?;
+    let first = memberships.iter().min_by_key(|(key, place)| (-i128::from(place.priority), *key));
+    let networks = memberships.iter().map(|(key, attachment)| {
         // A one-off container does not answer to its service's name, as in Docker Compose.
         let names = if identity.one_off && !identity.aliases {
             Vec::new()
         } else {
             [vec![identity.service.clone()], attachment.aliases.clone()].concat()
         };
-        Membership { network: key.clone(), aliases: [names, vec![identity.short_id().to_owned()]].concat() }
+        let own_mac = service.mac_address.clone().filter(|_| first.is_some_and(|(first, _)| first == key));
+        // The service's own container has the addresses that a one-off container would be refused.
+        let is_fixed = !identity.one_off;
+        Membership {
+            network: key.clone(),
+            aliases: [names, vec![identity.short_id().to_owned()]].concat(),
+            addresses: addresses(attachment).filter(|_| is_fixed).collect(),
+            link_local: attachment.link_local_ips.iter().copied().filter(|_| is_fixed).collect(),
+            mac: attachment.mac_address.clone().or(own_mac).filter(|_| is_fixed),
+            interface: attachment.interface_name.clone(),
+            priority: attachment.priority,
+            gateway_priority: attachment.gw_priority,
+        }
     });
     // Those of a one-off container are what `run` was asked to publish.
     let ports = service.ports.iter().map(port).collect();
@@ -210,6 +254,7 @@ pub(crate) fn attachment(identity: &Identity) -> Option<Attach> {
         container: identity.name.clone(),
         hostname: service.hostname.clone(),
         networks: networks.collect(),
+        links: service.links.clone(),
         dns: service.dns.clone(),
         ports,
     })

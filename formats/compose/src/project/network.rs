@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
@@ -87,9 +88,6 @@ pub struct Attachment {
     /// The network with the highest one has the default route.
     #[serde(skip_serializing_if = "is_default")]
     pub gw_priority: i64,
-    /// Options of the driver.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// A network of the project.
@@ -109,31 +107,63 @@ pub struct Network {
     /// Whether it has IPv6; no when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_ipv6: Option<bool>,
-    /// Address pools asked for.
+    /// Subnets asked for, at most one of each family that it has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ipam: Vec<IpamPool>,
     /// Options of the `bridge` driver.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub driver_opts: DriverOptions,
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// Addresses of a network.
+/// Options of the `bridge` driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+pub struct DriverOptions {
+    /// Largest packet in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Whether containers reach each other; yes when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_icc: Option<bool>,
+    /// What interfaces are called in containers, before their number; `eth` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_prefix: Option<String>,
+}
+
+impl Network {
+    /// Whether containers get IPv4 addresses.
+    #[must_use]
+    pub fn has_ipv4(&self) -> bool {
+        self.enable_ipv4.unwrap_or(true)
+    }
+
+    /// Whether containers get IPv6 addresses.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.enable_ipv6.unwrap_or(false)
+    }
+
+    /// The subnet that was asked for in the family of an address.
+    #[must_use]
+    pub fn pool(&self, like: IpAddr) -> Option<&IpamPool> {
+        self.ipam.iter().find(|pool| pool.subnet.addr().is_ipv4() == like.is_ipv4())
+    }
+}
+
+/// A subnet of a network, and who is who in it. All addresses are within it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpamPool {
-    /// The subnet, as `10.1.0.0/16`; address and prefix length are valid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subnet: Option<String>,
-    /// Part of the subnet that addresses are taken from, as `10.1.2.0/24`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ip_range: Option<String>,
-    /// The gateway's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
+    /// The subnet; no bits are set behind the prefix.
+    pub subnet: IpNet,
+    /// Part of the subnet that addresses are taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<IpNet>,
+    /// The gateway's address: the first of the subnet, unless another one was asked for.
+    pub gateway: IpAddr,
     /// Addresses that are not given to containers, by the name of who has them.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }

@@ -150,7 +150,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     refused("isolation", &STRING, WINDOWS),
     yes("label_file", &STRING_OR_LIST),
     yes("labels", &PAIRS),
-    not_yet("links", &STRINGS),
+    yes("links", &STRINGS),
     yes(
         "logging",
         &NOTHING.fields(Fields::Keys(&[
@@ -162,7 +162,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
             ),
         ])),
     ),
-    not_yet("mac_address", &STRING),
+    yes("mac_address", &STRING),
     yes("mem_limit", &SIZE),
     yes("mem_reservation", &SIZE),
     yes("mem_swappiness", &SIZE),
@@ -394,14 +394,14 @@ const DEPENDENCY: Shape = NOTHING.fields(Fields::Keys(&[
 /// A service on a network.
 const ATTACHMENT: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
     yes("aliases", &STRINGS),
-    not_yet("driver_opts", &OPTIONS),
-    not_yet("gw_priority", &INTEGER),
-    not_yet("interface_name", &STRING),
-    not_yet("ipv4_address", &STRING),
-    not_yet("ipv6_address", &STRING),
-    not_yet("link_local_ips", &STRINGS),
-    not_yet("mac_address", &STRING),
-    not_yet("priority", &INTEGER),
+    refused("driver_opts", &OPTIONS, "no option of an interface is known here"),
+    yes("gw_priority", &INTEGER),
+    yes("interface_name", &STRING),
+    yes("ipv4_address", &STRING),
+    yes("ipv6_address", &STRING),
+    yes("link_local_ips", &STRINGS),
+    yes("mac_address", &STRING),
+    yes("priority", &INTEGER),
 ]));
 
 const PORT: Shape = Shape::scalars(TEXT | NUMBER).fields(Fields::Keys(&[
@@ -449,17 +449,21 @@ const EXTERNAL: &str = "everything an executable uses belongs to its project";
 const NETWORK: Shape = Shape::scalars(NULL).fields(Fields::Keys(&[
     limit("attachable", &FLAG, "for Swarm, ignored"),
     limit("driver", &STRING, "`bridge` only"),
-    not_yet("driver_opts", &OPTIONS),
-    not_yet("enable_ipv4", &FLAG),
-    not_yet("enable_ipv6", &FLAG),
+    limit(
+        "driver_opts",
+        &OPTIONS,
+        "Docker's `mtu`, `enable_icc` and `container_iface_prefix`; `bridge.name` is ignored",
+    ),
+    yes("enable_ipv4", &FLAG),
+    yes("enable_ipv6", &FLAG),
     refused("external", &EXTERNAL_SHAPE, EXTERNAL),
     yes("internal", &FLAG),
-    not_yet(
+    yes(
         "ipam",
         &NOTHING.fields(Fields::Keys(&[
             yes("config", &NOTHING.list(&POOL)),
             limit("driver", &STRING, "`default` only"),
-            yes("options", &OPTIONS),
+            limit("options", &OPTIONS, "of other drivers, ignored"),
         ])),
     ),
     yes("labels", &PAIRS),

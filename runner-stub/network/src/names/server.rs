@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -71,10 +72,11 @@ pub(crate) fn start(resolver: &Arc<Resolver>, bridge: &str, gateways: &[IpAddr])
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
 
-        let socket = std::net::UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(socket)?;
+        // The link comes first: the address may still be that of a bridge which has just gone.
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), None)?;
         socket.bind_device(Some(bridge.as_bytes()))?;
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
 
         server.0.push(tokio::spawn(serve_udp(Arc::new(socket), Arc::clone(resolver))).abort_handle());
         server.0.push(tokio::spawn(serve_tcp(listener, Arc::clone(resolver))).abort_handle());

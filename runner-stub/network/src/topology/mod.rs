@@ -310,6 +310,8 @@ impl Topology {
         let confined = Confined { name, index, subnets: &gateways };
         let completed = prepare_ipv6(name, &gateways)
             .and_then(|()| gateways.iter().try_for_each(|own| links::add_address(netlink, index, *own)))
+            // Nothing is on it yet; IPv6 has routes by links that are up only.
+            .and_then(|()| links::set_up(netlink, index, None))
             .and_then(|()| tolerate(links::confine_bridge(netlink, confined, true), Errno::OPNOTSUPP))
             .and_then(|()| links::set_up(netlink, index, Some(&joined(&gateways))));
         if let Err(error) = completed {

@@ -30,15 +30,14 @@ impl Subnet {
         Subnet { gateway, range: gateway.trunc(), reserved: BTreeSet::new(), last: None }
     }
 
-    /// The subnet that `pool` describes; the gateway is its first address unless it is given.
+    /// The subnet that `pool` describes.
     pub(super) fn of(pool: &Pool) -> Subnet {
-        let gateway = pool.gateway.unwrap_or_else(|| first_host(pool.subnet));
-        Subnet::new(IpNet::new_assert(gateway, pool.subnet.prefix_len()))
+        Subnet::new(gateway_of(pool))
     }
 
     /// Whether it is the subnet that `pool` describes.
     pub(super) fn is(&self, pool: &Pool) -> bool {
-        Subnet::of(pool).gateway == self.gateway
+        gateway_of(pool) == self.gateway
     }
 
     /// Says who gets which address from now on.
@@ -95,8 +94,10 @@ pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 
-fn first_host(subnet: IpNet) -> IpAddr {
-    address(number(subnet.network()) + 1, subnet.addr())
+/// A gateway outside of the subnet makes no subnet: what follows finds no address in it.
+fn gateway_of(pool: &Pool) -> IpNet {
+    let prefix = pool.subnet.prefix_len().min(if pool.gateway.is_ipv4() { 32 } else { 128 });
+    IpNet::new(pool.gateway, prefix).unwrap_or(pool.subnet)
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -127,9 +128,9 @@ mod tests {
     fn subnets_of_the_pool_do_not_overlap() {
         let pool: Vec<IpNet> = (0..).map_while(nth).collect();
         assert_eq!(pool.len(), POOL);
-        for (number, subnet) in pool.iter().enumerate() {
-            assert!(pool.iter().skip(number + 1).all(|other| !overlap(*subnet, *other)));
-            assert_eq!(subnet.addr(), first_host(*subnet));
+        for (place, subnet) in pool.iter().enumerate() {
+            assert!(pool.iter().skip(place + 1).all(|other| !overlap(*subnet, *other)));
+            assert_eq!(number(subnet.addr()), number(subnet.network()) + 1);
         }
         assert_eq!(pool.first().unwrap().to_string(), "172.18.0.1/16");
         assert_eq!(pool.last().unwrap().broadcast(), ip("192.168.255.255"));
@@ -175,10 +176,10 @@ mod tests {
         let pool = Pool {
             subnet: "10.0.0.0/24".parse().unwrap(),
             range: Some("10.0.0.252/30".parse().unwrap()),
-            gateway: Some(ip("10.0.0.253")),
+            gateway: ip("10.0.0.253"),
         };
         let mut subnet = Subnet::of(&pool);
-        assert!(subnet.is(&pool) && !subnet.is(&Pool { gateway: None, ..pool.clone() }));
+        assert!(subnet.is(&pool) && !subnet.is(&Pool { gateway: ip("10.0.0.1"), ..pool.clone() }));
         subnet.set_rules(pool.range, [ip("10.0.0.252"), ip("10.9.0.1")].into_iter());
         assert_eq!(subnet.next_free(|_| false), Some(ip("10.0.0.254")));
         assert_eq!(subnet.next_free(|address| address == ip("10.0.0.254")), None);

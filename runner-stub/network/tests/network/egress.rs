@@ -170,8 +170,9 @@ fn networks_stay_apart_and_internal_ones_have_no_way_out() {
         }
     });
 
-    // What is configured anew holds at once.
+    // What is configured anew holds at once; the default route comes with the next attachment.
     client.configure(&configs(&["a", "b", "inside"])).unwrap();
+    inner.attach(&mut client, &[("inside", &[])], &[]);
     assert_eq!(inner.ask("connect", &format!("{DEVICE}:7000")), "connected");
     client.configure(&networks).unwrap();
     assert_ne!(inner.ask("connect", &format!("{DEVICE}:7000")), "connected");

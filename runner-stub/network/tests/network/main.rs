@@ -5,6 +5,7 @@
     reason = "helpers of tests: they fail the test and talk to it"
 )]
 
+mod addresses;
 mod egress;
 mod ports;
 mod project;

@@ -93,6 +93,11 @@ impl Project {
         announced(&mut role_command(command, role, argument))
     }
 
+    /// Runs a command on the device.
+    pub(crate) fn on_device(&self, words: &[&str]) -> std::process::ExitStatus {
+        user_command(self.user.pid(), self.has_device).args(words).status().unwrap()
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client::connect_within(&socket(self.folder.path()), START_LIMIT).unwrap()
     }
