@@ -712,7 +712,7 @@ fn fixed_addresses() {
     );
     assert_eq!(
         services("  one: {image: a, networks: {a: {interface_name: x}, b: {interface_name: x}}}\n"),
-        "compose.yml:5:76: services.one.networks.b.interface_name: the interface of network `a` has the same name"
+        "compose.yml:5:74: services.one.networks.b.interface_name: the interface of network `a` has the same name"
     );
     assert_eq!(
         services(
