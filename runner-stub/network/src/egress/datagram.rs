@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::packet::{self, Datagram, Packet, Unreachable};
+use super::packet::{self, Datagram, Unreachable};
 use super::raw::Receiver;
 use super::{Counted, Shared, policy};
 use crate::ports;
@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Echo,
 }
 
-type Ends = (SocketAddrV4, SocketAddrV4);
+type Ends = (SocketAddr, SocketAddr);
 
 /// A flow: its socket once there is one, and until then what waits for it.
 enum Flow {
@@ -87,7 +87,7 @@ pub(super) async fn serve(kind: Kind, receiver: Receiver, shared: Arc<Shared>) {
                         let open = Arc::new(open);
                         let before = flows.insert(ends, Flow::Open(Arc::clone(&open)));
                         if let Some(Flow::Opening(waiting)) = before {
-                            waiting.iter().for_each(|body| open.send(kind, body));
+                            waiting.iter().for_each(|body| open.send(kind, ends, body));
                         }
                         answers.spawn(answer(kind, ends, open, Arc::clone(&shared)));
                     }
@@ -122,21 +122,19 @@ fn take_in(
     let mut buffer = buffer.borrow_mut();
     for _ in 0..BURST {
         let Ok(packet) = receiver.try_receive(&mut buffer) else { break };
-        let Some(Datagram { source, destination, body }) =
-            Packet::parse(packet).and_then(|packet| match kind {
-                Kind::Udp => packet.udp(),
-                Kind::Echo => packet.echo(),
-            })
-        else {
+        let Some(Datagram { source, destination, body }) = packet.and_then(|packet| match kind {
+            Kind::Udp => packet.udp(),
+            Kind::Echo => packet.echo(),
+        }) else {
             continue;
         };
         let ends = (source, destination);
         let is_full = flows.len() >= FLOWS;
         match flows.get_mut(&ends) {
-            Some(Flow::Open(open)) => open.send(kind, body),
+            Some(Flow::Open(open)) => open.send(kind, ends, body),
             Some(Flow::Opening(waiting)) if waiting.len() < WAITING => waiting.push(body.to_vec()),
             Some(Flow::Opening(_)) => {}
-            None if is_full || shared.is_own((*destination.ip()).into()) => {}
+            None if is_full || shared.is_own(destination.ip()) => {}
             None => {
                 flows.insert(ends, Flow::Opening(vec![body.to_vec()]));
                 open(ends);
@@ -147,10 +145,10 @@ fn take_in(
 
 impl Open {
     async fn connect(kind: Kind, (_, destination): Ends, shared: &Arc<Shared>) -> io::Result<Open> {
-        let address = policy::route(destination.into(), shared).await?;
+        let address = policy::route(destination, shared).await?;
         let socket = shared.host.socket(match kind {
             Kind::Udp => ports::Kind::datagram(address),
-            Kind::Echo => ports::Kind::Echo4,
+            Kind::Echo => ports::Kind::echo(address),
         });
         let socket = socket.await?;
         rustix::net::connect(&socket, &address)?;
@@ -159,14 +157,15 @@ impl Open {
         Ok(Open { socket, heard, _counted: shared.count() })
     }
 
-    fn send(&self, kind: Kind, body: &[u8]) {
+    fn send(&self, kind: Kind, (_, destination): Ends, body: &[u8]) {
         self.heard.send_replace(Instant::now());
         // An error is one of an earlier datagram, which the other direction tells of.
         let _ = match kind {
             Kind::Udp => rustix::net::send(&self.socket, body, SendFlags::DONTWAIT),
             // The kernel fills in identifier and checksum.
             Kind::Echo => {
-                rustix::net::send(&self.socket, &[&[8, 0, 0, 0, 0, 0], body].concat(), SendFlags::DONTWAIT)
+                let head = [packet::echo_request(destination.ip()), 0, 0, 0, 0, 0];
+                rustix::net::send(&self.socket, &[&head, body].concat(), SendFlags::DONTWAIT)
             }
         };
     }
@@ -201,7 +200,7 @@ async fn answer(kind: Kind, ends: Ends, open: Arc<Open>, shared: Arc<Shared>) ->
                 Ok((length, _)) => {
                     answered = Instant::now();
                     if let Some(packet) = reply(kind, ends, buffer.get(..length).unwrap_or_default()) {
-                        shared.answers.send(&packet, *ends.0.ip());
+                        shared.answers.send(&packet, ends.0.ip());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -215,7 +214,7 @@ fn reply(kind: Kind, (source, destination): Ends, data: &[u8]) -> Option<Vec<u8>
     match kind {
         Kind::Udp => packet::udp(destination, source, data),
         // Type, code, checksum and identifier are those of the device's socket.
-        Kind::Echo => packet::echo_reply(*destination.ip(), source, data.get(6..)?),
+        Kind::Echo => packet::echo_reply(destination.ip(), source, data.get(6..)?),
     }
 }
 
@@ -228,11 +227,11 @@ fn refuse(kind: Kind, (source, destination): Ends, error: &io::Error, shared: &S
         Some(Errno::PERM) if kind == Kind::Udp => Unreachable::Prohibited,
         _ => return,
     };
-    let (header, body) = match kind {
-        Kind::Udp => packet::udp_head(source, destination),
-        Kind::Echo => packet::echo_head(source, *destination.ip()),
+    let answer = match kind {
+        Kind::Udp => packet::udp_refused(reason, source, destination),
+        Kind::Echo => packet::echo_refused(reason, source, destination.ip()),
     };
-    if let Some(answer) = packet::unreachable(reason, &header, &body) {
-        shared.answers.send(&answer, *source.ip());
+    if let Some(answer) = answer {
+        shared.answers.send(&answer, source.ip());
     }
 }

@@ -37,6 +37,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::task::AbortHandle;
 
 use crate::ports::{Host, Workers};
+use crate::topology::namespace;
 
 pub use policy::HOST_GATEWAY;
 pub(crate) use raw::{INJECTED, MARK};
@@ -100,15 +101,26 @@ impl Egress {
             injected: raw::Sender::open(INJECTED)?,
             flows: AtomicU64::new(0),
         });
-        let synchronise = raw::Receiver::open(raw::Kind::Synchronise)?;
-        let udp = raw::Receiver::open(raw::Kind::Udp)?;
-        let echo = raw::Receiver::open(raw::Kind::Echo)?;
-        let tasks = vec![
-            tokio::spawn(tcp::serve(synchronise, Arc::clone(&shared))).abort_handle(),
-            tokio::spawn(datagram::serve(datagram::Kind::Udp, udp, Arc::clone(&shared))).abort_handle(),
-            tokio::spawn(datagram::serve(datagram::Kind::Echo, echo, Arc::clone(&shared))).abort_handle(),
+        let mut egress = Egress { shared, tasks: Vec::new() };
+        egress.serve(raw::Family::V4)?;
+        if namespace::has_ipv6() {
+            egress.serve(raw::Family::V6)?;
+        }
+        Ok(egress)
+    }
+
+    fn serve(&mut self, family: raw::Family) -> io::Result<()> {
+        let synchronise = raw::Receiver::open(raw::Kind::Synchronise, family)?;
+        let udp = raw::Receiver::open(raw::Kind::Udp, family)?;
+        let echo = raw::Receiver::open(raw::Kind::Echo, family)?;
+        let shared = || Arc::clone(&self.shared);
+        let tasks = [
+            tokio::spawn(tcp::serve(synchronise, shared())).abort_handle(),
+            tokio::spawn(datagram::serve(datagram::Kind::Udp, udp, shared())).abort_handle(),
+            tokio::spawn(datagram::serve(datagram::Kind::Echo, echo, shared())).abort_handle(),
         ];
-        Ok(Egress { shared, tasks })
+        self.tasks.extend(tasks);
+        Ok(())
     }
 
     /// Tells which addresses are those of bridges.

@@ -13,7 +13,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::packet::{self, Packet, Synchronise, Unreachable};
+use super::packet::{self, Synchronise, Unreachable};
 use super::raw::{self, Receiver};
 use super::{Shared, policy};
 use crate::ports::{Kind, abort};
@@ -38,13 +38,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 1024;
 
-type Ends = (SocketAddrV4, SocketAddrV4);
+type Ends = (SocketAddr, SocketAddr);
 
 /// Connections between their first segment and the moment they are spliced.
 #[derive(Debug, Default)]
 struct Hall {
     dialling: HashSet<Ends>,
-    doors: HashMap<SocketAddrV4, Door>,
+    doors: HashMap<SocketAddr, Door>,
 }
 
 #[derive(Debug)]
@@ -74,14 +74,14 @@ pub(super) async fn serve(receiver: Receiver, shared: Arc<Shared>) {
             Some(_) = connections.join_next() => {}
         }
         for _ in 0..BURST {
-            let Ok(segment) = receiver.try_receive(&mut buffer) else { break };
-            let Some(packet) = Packet::parse(segment) else { continue };
+            let Ok(packet) = receiver.try_receive(&mut buffer) else { break };
+            let Some(packet) = packet else { continue };
             let Some(syn) = packet.synchronise() else { continue };
             let ends = (syn.source, syn.destination);
-            if shared.is_own((*syn.destination.ip()).into()) || !enter(&hall, ends) {
+            if shared.is_own(syn.destination.ip()) || !enter(&hall, ends) {
                 continue;
             }
-            let (hall, shared, segment) = (Arc::clone(&hall), Arc::clone(&shared), segment.to_vec());
+            let (hall, shared, segment) = (Arc::clone(&hall), Arc::clone(&shared), packet.with_checksum());
             connections.spawn(async move { serve_client(&segment, syn, &hall, &shared).await });
         }
         tokio::task::yield_now().await;
@@ -111,18 +111,17 @@ async fn meet(
     hall: &SharedHall,
     shared: &Shared,
 ) -> Option<(TcpStream, TcpStream)> {
-    let packet = Packet::parse(segment)?;
     let server = match dial(syn.destination, shared).await {
         Ok(server) => server,
         Err(error) => {
-            if let Some(answer) = refusal(&error, syn, &packet) {
-                shared.answers.send(&answer, *syn.source.ip());
+            if let Some(answer) = refusal(&error, syn, segment) {
+                shared.answers.send(&answer, syn.source.ip());
             }
             return None;
         }
     };
     let client = admit(hall, syn).and_then(|awaited| {
-        shared.injected.inject(&packet.with_checksum(), *syn.destination.ip())?;
+        shared.injected.inject(segment, syn.destination.ip())?;
         Ok(awaited)
     });
     let client = match client {
@@ -136,14 +135,14 @@ async fn meet(
     Some((client?, server))
 }
 
-async fn dial(destination: SocketAddrV4, shared: &Shared) -> io::Result<TcpStream> {
-    let address = policy::route(destination.into(), shared).await?;
+async fn dial(destination: SocketAddr, shared: &Shared) -> io::Result<TcpStream> {
+    let address = policy::route(destination, shared).await?;
     let socket = shared.host.socket(Kind::stream(address)).await?;
     TcpSocket::from_std_stream(socket.into()).connect(address).await
 }
 
 /// What a client is told of a connection that did not come about; nothing when it is to try again.
-fn refusal(error: &io::Error, syn: &Synchronise, packet: &Packet<'_>) -> Option<Vec<u8>> {
+fn refusal(error: &io::Error, syn: &Synchronise, segment: &[u8]) -> Option<Vec<u8>> {
     let reason = match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED | Errno::CONNRESET) => return Some(packet::reset(syn)),
         Some(Errno::NETUNREACH | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Unreachable::Network,
@@ -151,7 +150,7 @@ fn refusal(error: &io::Error, syn: &Synchronise, packet: &Packet<'_>) -> Option<
         Some(Errno::ACCESS | Errno::PERM) => Unreachable::Prohibited,
         _ => return None,
     };
-    packet::unreachable(reason, packet.header, packet.body)
+    packet::refused(reason, syn.source.ip(), syn.destination.ip(), segment)
 }
 
 /// Opens the door that a client's SYN asks for, if it is not open, and waits there for the client.
@@ -160,18 +159,18 @@ fn admit(hall: &SharedHall, syn: &Synchronise) -> io::Result<oneshot::Receiver<T
     let door = match locked.doors.entry(syn.destination) {
         Entry::Occupied(door) => door.into_mut(),
         Entry::Vacant(place) => {
-            let socket = raw::listener(syn.destination.into(), BACKLOG)?;
+            let socket = raw::listener(syn.destination, BACKLOG)?;
             let listener = TcpListener::from_std(StdListener::from(socket))?;
             let accepting = tokio::spawn(accept(listener, syn.destination, Arc::clone(hall))).abort_handle();
             place.insert(Door { awaited: HashMap::new(), accepting })
         }
     };
     let (sender, receiver) = oneshot::channel();
-    door.awaited.insert(syn.source.into(), sender);
+    door.awaited.insert(syn.source, sender);
     Ok(receiver)
 }
 
-async fn accept(listener: TcpListener, address: SocketAddrV4, hall: SharedHall) {
+async fn accept(listener: TcpListener, address: SocketAddr, hall: SharedHall) {
     loop {
         match listener.accept().await {
             Ok((client, peer)) => {
@@ -193,7 +192,7 @@ async fn accept(listener: TcpListener, address: SocketAddrV4, hall: SharedHall) 
 fn leave(hall: &SharedHall, syn: &Synchronise) {
     let mut hall = lock(hall);
     if let Some(door) = hall.doors.get_mut(&syn.destination) {
-        door.awaited.remove(&SocketAddr::from(syn.source));
+        door.awaited.remove(&syn.source);
         if door.awaited.is_empty() {
             hall.doors.remove(&syn.destination);
         }

@@ -35,8 +35,9 @@ pub(crate) enum Kind {
     Stream6,
     Datagram4,
     Datagram6,
-    /// An unprivileged socket for echo requests.
+    /// Unprivileged sockets for echo requests.
     Echo4,
+    Echo6,
 }
 
 impl Kind {
@@ -46,6 +47,10 @@ impl Kind {
 
     pub(crate) fn datagram(address: SocketAddr) -> Kind {
         if address.is_ipv4() { Kind::Datagram4 } else { Kind::Datagram6 }
+    }
+
+    pub(crate) fn echo(address: SocketAddr) -> Kind {
+        if address.is_ipv4() { Kind::Echo4 } else { Kind::Echo6 }
     }
 }
 
@@ -145,6 +150,7 @@ fn unbound(kind: Kind) -> rustix::io::Result<OwnedFd> {
         Kind::Datagram4 => (AddressFamily::INET, SocketType::DGRAM, None),
         Kind::Datagram6 => (AddressFamily::INET6, SocketType::DGRAM, None),
         Kind::Echo4 => (AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)),
+        Kind::Echo6 => (AddressFamily::INET6, SocketType::DGRAM, Some(ipproto::ICMPV6)),
     };
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol)
 }
