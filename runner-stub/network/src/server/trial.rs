@@ -18,16 +18,16 @@ use crate::topology::{Topology, namespace};
 /// The first step that the kernel refused.
 pub fn try_out() -> Result<(), Failure> {
     namespace::enter(None).map_err(Failure::system("make a network namespace"))?;
-    let topology = Topology::load().map_err(Failure::system("prepare a network namespace"))?;
+    let topology = Topology::load("doctor".into()).map_err(Failure::system("prepare a network namespace"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::system("start the runtime"))?;
     let workers = Workers::start(runtime.handle().clone()).map_err(Failure::system("start a thread"))?;
     let (host, _thread) = Host::new();
     let mut project = Project::new(topology, host, PathBuf::new(), runtime.handle().clone(), workers);
     let network = "doctor".to_owned();
-    project.configure(&[NetworkConfig { key: network.clone(), internal: false }])?;
+    project.configure(&[NetworkConfig { key: network.clone(), ..NetworkConfig::default() }])?;
     let container = other_namespace().map_err(Failure::system("make a second network namespace"))?;
-    let networks = vec![Membership { network, aliases: Vec::new() }];
+    let networks = vec![Membership { network, ..Membership::default() }];
     project
         .attach(&Attach { container: "doctor".into(), networks, ..Attach::default() }, container.into())?;
     Ok(())

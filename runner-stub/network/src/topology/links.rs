@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use rustix::io::Errno;
 
 use super::message::{
@@ -30,6 +30,10 @@ const RULE_FOREIGN: u32 = 300;
 /// All subnets of the project: unreachable. And everything: local.
 const TABLE_OTHERS: u32 = 900;
 const TABLE_OUTSIDE: u32 = 901;
+/// What every bridge with IPv6 has besides, as with Docker: in its name the kernel asks for hardware addresses.
+pub(super) const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
+/// Of the prefix for what is to be discarded (RFC 6666).
+const NOBODY: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1), 128);
 /// Solicited-node multicast addresses.
 const SOLICITED_NODES: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0), 104);
 const LOOPBACK: &str = "lo";
@@ -161,6 +165,25 @@ pub(super) fn add_address(netlink: &mut Netlink, index: u32, own: IpNet) -> io::
     netlink.request(NEW_ADDRESS, CREATE | REPLACE, body)
 }
 
+/// Gives a bridge an address. The kernel's own errors of IPv6 would be sent in its name, also those about what is not for
+/// the bridge: they have [`NOBODY`]'s, and a blackhole. In IPv4 they are sent in the name of whom the packet was for.
+pub(super) fn add_gateway(netlink: &mut Netlink, index: u32, own: IpNet) -> io::Result<()> {
+    let IpNet::V6(own) = own else { return add_address(netlink, index, own) };
+    let body = Body::address(Family::V6, index, own.prefix_len(), address::UNIQUE)
+        .with_ip(address::LOCAL, own.addr().into())
+        .with_ip(address::ADDRESS, own.addr().into())
+        .with(address::LIFETIME, &address::DEPRECATED);
+    netlink.request(NEW_ADDRESS, CREATE | REPLACE, body)
+}
+
+/// Gives the namespace the address that its kernel chooses where it may choose.
+pub(super) fn add_nobody(netlink: &mut Netlink) -> io::Result<()> {
+    match add_address(netlink, LOOPBACK_INDEX, IpNet::V6(NOBODY)) {
+        Err(error) if is_unsupported(&error) => Ok(()),
+        result => result,
+    }
+}
+
 /// Sets the default route of the gateway's family, or the route to one address.
 pub(super) fn set_route(
     netlink: &mut Netlink,
@@ -203,6 +226,10 @@ pub(super) fn confine_bridge(
             .with_number(route::LINK, bridge.index);
         netlink.request(NEW_ROUTE, CREATE | REPLACE, own_address)?;
         if subnet.addr().is_ipv6() {
+            let link_local = local_route(Family::V6, 128, table)
+                .with_ip(route::DESTINATION, LINK_LOCAL.addr().into())
+                .with_number(route::LINK, bridge.index);
+            netlink.request(NEW_ROUTE, CREATE | REPLACE, link_local)?;
             // Who asks for a hardware address asks all of a group (RFC 4291, 2.7.1).
             let (group, prefix) = SOLICITED_NODES;
             let asked = Body::route(Family::V6, prefix, 0, route::SCOPE_UNIVERSE, route::MULTICAST)

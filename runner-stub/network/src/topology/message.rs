@@ -57,6 +57,10 @@ pub(super) mod address {
     pub(in super::super) const ADDRESS: u16 = 1;
     pub(in super::super) const LOCAL: u16 = 2;
     pub(in super::super) const BROADCAST: u16 = 4;
+    pub(in super::super) const LIFETIME: u16 = 6;
+    /// `struct ifa_cacheinfo` of an address that lasts, and is not chosen by the kernel when it has another one.
+    pub(in super::super) const DEPRECATED: [u8; 16] =
+        [0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0];
     /// `IFA_F_NODAD`, of the header: nobody else has the address, so it can be used at once.
     pub(in super::super) const UNIQUE: u8 = 2;
 }

@@ -116,6 +116,7 @@ impl Topology {
         let mut netlink = Netlink::open()?;
         let loopback = links::find(&mut netlink, "lo")?;
         links::set_up(&mut netlink, loopback.index, None)?;
+        links::add_nobody(&mut netlink)?;
         // A kernel without policy routing still has DNS bound to its bridge and forwarding off.
         tolerate(links::prepare_rules(&mut netlink), Errno::OPNOTSUPP)?;
 
@@ -233,7 +234,8 @@ impl Topology {
 
     /// The index of a configured network's bridge.
     pub(crate) fn bridge(&self, network: &str) -> Option<u32> {
-        self.bridges.values().find(|bridge| bridge.key.as_deref() == Some(network)).map(|bridge| bridge.index)
+        let is_meant = |bridge: &&Bridge| bridge.config.as_ref().is_some_and(|config| config.key == network);
+        self.bridges.values().find(is_meant).map(|bridge| bridge.index)
     }
 
     /// Networks with their bridges, by sorted key.
@@ -309,7 +311,12 @@ impl Topology {
             .map_err(Failure::system(format!("make a bridge for network `{key}`")))?;
         let confined = Confined { name, index, subnets: &gateways };
         let completed = prepare_ipv6(name, &gateways)
-            .and_then(|()| gateways.iter().try_for_each(|own| links::add_address(netlink, index, *own)))
+            .and_then(|()| {
+                let is_ipv6 = |own: &&IpNet| own.addr().is_ipv6();
+                let link_local = gateways.iter().find(is_ipv6).map(|_| IpNet::from(links::LINK_LOCAL));
+                let mut all = gateways.iter().copied().chain(link_local);
+                all.try_for_each(|own| links::add_gateway(netlink, index, own))
+            })
             // Nothing is on it yet; IPv6 has routes by links that are up only.
             .and_then(|()| links::set_up(netlink, index, None))
             .and_then(|()| tolerate(links::confine_bridge(netlink, confined, true), Errno::OPNOTSUPP))

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::thread;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -107,6 +109,7 @@ pub(super) fn configure(setups: &[Setup<'_>]) -> io::Result<()> {
             links::add_address(&mut netlink, link.index, own)?;
         }
         links::set_up(&mut netlink, link.index, None)?;
+        interface.ips().for_each(await_address);
         for gateway in default_gateways {
             links::set_route(&mut netlink, link.index, None, *gateway)?;
             if gateway.is_ipv4() && link_local.iter().any(IpAddr::is_ipv4) {
@@ -116,6 +119,22 @@ pub(super) fn configure(setups: &[Setup<'_>]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The kernel makes the route to an IPv6 address of its own a little later; until then the container would not reach itself.
+fn await_address(address: IpAddr) {
+    const PAUSE: Duration = Duration::from_millis(1);
+    const ATTEMPTS: usize = 1000;
+    let IpAddr::V6(address) = address else { return };
+    // Destination and length of its prefix come first.
+    let line = format!("{:032x} 80 ", u128::from(address));
+    for _ in 0..ATTEMPTS {
+        let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+        if routes.lines().any(|route| route.starts_with(&line)) {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Link-local addresses have the same prefix everywhere (RFC 3927, RFC 4291).

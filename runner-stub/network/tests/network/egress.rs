@@ -228,3 +228,47 @@ fn foreign_names_are_asked_of_the_device_or_of_those_named() {
     client.attach(&request, web.namespace()).unwrap();
     assert_eq!(web.resolve("known.example"), known);
 }
+
+#[test]
+fn the_way_out_is_there_in_ipv6_too() {
+    let dual = NetworkConfig { key: "dual".into(), ipv6: true, ..NetworkConfig::default() };
+    let inside = NetworkConfig { key: "inside".into(), internal: true, ..dual.clone() };
+    let (project, mut client) = Project::on_a_device(&[configs(&["default"]), vec![dual, inside]].concat());
+    let (web, inner, four) =
+        (project.container("web"), project.container("inner"), project.container("four"));
+    web.attach(&mut client, &[("dual", &[])], &[]);
+    inner.attach(&mut client, &[("inside", &[])], &[]);
+    four.attach(&mut client, &[("default", &[])], &[]);
+    let _server = project.serve("exchange", "7000");
+    let _echo = project.serve("udp-echo", "7000");
+    let _loopback = project.serve("listen", "[::1]:7002");
+    const SIX: &str = "2001:db8::1";
+    for length in [0, 1, 70_000, 20 << 20] {
+        assert_eq!(web.ask("send", &format!("[{SIX}]:7000 {length}")), "true", "{length}");
+    }
+    for length in [1, 1452, 1453, 20_000, 60_000] {
+        let data: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+        let data = to_hex(&data);
+        assert!(web.ask("ask-udp", &format!("[{SIX}]:7000 {data}")) == data, "{length}");
+    }
+    assert_eq!(web.ask("ping", &format!("{SIX} 616263")), "0007616263");
+    let gateway = client.status().unwrap().networks[1].gateways[1].addr();
+    assert_eq!(web.ask("ping", &format!("{gateway} 616263")), "0007616263");
+
+    let connect = |address: &str| web.ask("connect", address);
+    assert_eq!(connect(&format!("[{SIX}]:7001")), ErrorKind::ConnectionRefused.to_string());
+    assert_eq!(connect("[2001:db8:1::1]:80"), ErrorKind::NetworkUnreachable.to_string());
+    for address in ["::1", "::ffff:127.0.0.1", "fe80::1", &gateway.to_string()] {
+        assert_ne!(connect(&format!("[{address}]:7002")), "connected", "{address}");
+    }
+    for stranger in [&inner, &four] {
+        assert_ne!(stranger.ask("connect", &format!("[{SIX}]:7000")), "connected");
+        assert_eq!(stranger.ask("ask-udp", &format!("[{SIX}]:7000 00")), "none");
+        assert_eq!(stranger.ask("ping", &format!("{SIX} 00")), "none");
+    }
+    // A route of its own making does not lead out of a network without a way out.
+    let gateway = client.status().unwrap().networks[2].gateways[1].addr();
+    assert!(inner.run(&["ip", "route", "add", "default", "via", &gateway.to_string()]).0);
+    assert_ne!(inner.ask("connect", &format!("[{SIX}]:7000")), "connected");
+    wait_until("all connections are gone", || client.status().unwrap().outgoing < 40);
+}

@@ -62,6 +62,7 @@ impl Project {
         const DEVICE: &str = "ip link set lo up && ip link add out0 type veth peer name out1 &&
             ip link set out0 up && ip link set out1 up &&
             ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
+            ip addr add 2001:db8::1/64 dev out0 nodad &&
             echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("resolv.conf"), "").unwrap();

@@ -59,7 +59,7 @@ fn network(argument: &str) {
 
 /// Takes everything until the client closes its side, then tells its sum and sends as much of its own.
 fn exchange(port: &str) {
-    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    let listener = TcpListener::bind(format!("[::]:{port}")).unwrap();
     println!("\nup");
     for stream in listener.incoming() {
         std::thread::spawn(move || {
@@ -133,7 +133,7 @@ impl Sum {
 }
 
 fn udp_echo(port: &str) {
-    let socket = UdpSocket::bind(format!("0.0.0.0:{port}")).unwrap();
+    let socket = UdpSocket::bind(format!("[::]:{port}")).unwrap();
     println!("\nup");
     let mut buffer = [0; 65_536];
     loop {
@@ -257,7 +257,8 @@ pub(crate) fn is_noise(bytes: &[u8], seed: u64) -> bool {
 /// `address:port hex` -> the answer in hexadecimal, or `none`.
 fn ask_udp(argument: &str) {
     let (address, packet) = argument.split_once(' ').unwrap();
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut reply = [0; 65_536];
     let asked = socket
@@ -362,11 +363,16 @@ fn dns(address: &str) {
 fn ping(argument: &str) {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
     let (address, data) = argument.split_once(' ').unwrap();
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)).unwrap();
+    let address: std::net::IpAddr = address.parse().unwrap();
+    let (family, protocol, request) = match address.is_ipv4() {
+        true => (AddressFamily::INET, ipproto::ICMP, 8),
+        false => (AddressFamily::INET6, ipproto::ICMPV6, 128),
+    };
+    let socket = rustix::net::socket(family, SocketType::DGRAM, Some(protocol)).unwrap();
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
-    let packet = [&[8, 0, 0, 0, 0, 0, 0, 7][..], &from_hex(data)].concat();
+    let packet = [&[request, 0, 0, 0, 0, 0, 0, 7][..], &from_hex(data)].concat();
     let mut reply = vec![0; 65_536];
-    let asked = rustix::net::connect(&socket, &SocketAddr::new(address.parse().unwrap(), 0))
+    let asked = rustix::net::connect(&socket, &SocketAddr::new(address, 0))
         .and_then(|()| rustix::net::send(&socket, &packet, SendFlags::empty()))
         .and_then(|_| rustix::net::recv(&socket, &mut reply[..], RecvFlags::empty()));
     println!("\nreply {}", asked.map_or("none".into(), |(length, _)| to_hex(&reply[6..length])));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use dpack_compose::project::{Network, Project};
-use dpack_network::{ContainerStatus, NetworkStatus, Status};
+use dpack_compose::project::{DriverOptions, Network, Project};
+use dpack_network::{ContainerStatus, Interface, NetworkStatus, Status};
 use dpack_payload::digest::Digest;
 use serde_json::{Value, json};
 
@@ -72,13 +72,6 @@ fn view<'a>(project: &'a Project, key: &'a str, status: Option<&'a Status>) -> O
 }
 
 impl View<'_> {
-    fn subnet(&self) -> Option<String> {
-        let status = self.status?;
-        let mask = u32::MAX.checked_shl(32 - u32::from(status.prefix)).unwrap_or(0);
-        let first = std::net::Ipv4Addr::from_bits(status.gateway.to_bits() & mask);
-        Some(format!("{first}/{}", status.prefix))
-    }
-
     fn json(&self, ids: &BTreeMap<&str, &str>) -> Value {
         let endpoints = self.containers.iter().flat_map(|container| {
             let here = container.interfaces.iter().filter(|interface| interface.network == self.key);
@@ -91,8 +84,8 @@ impl View<'_> {
                     "Name": name,
                     "EndpointID": Digest::of(format!("{id}/{}", self.key).as_bytes()).hex(),
                     "MacAddress": interface.mac,
-                    "IPv4Address": format!("{}/{}", interface.address, interface.prefix),
-                    "IPv6Address": "",
+                    "IPv4Address": address(interface, true),
+                    "IPv6Address": address(interface, false),
                 });
                 (id, endpoint)
             })
@@ -100,7 +93,8 @@ impl View<'_> {
         let addresses: Vec<Value> = self
             .status
             .iter()
-            .map(|status| json!({ "Subnet": self.subnet(), "Gateway": status.gateway }))
+            .flat_map(|status| &status.gateways)
+            .map(|gateway| json!({ "Subnet": gateway.trunc(), "Gateway": gateway.addr() }))
             .collect();
         let mut labels = self.network.labels.clone();
         labels.insert("com.docker.compose.network".to_owned(), self.key.to_owned());
@@ -110,8 +104,8 @@ impl View<'_> {
             "Id": Digest::of(self.network.name.as_bytes()).hex(),
             "Scope": "local",
             "Driver": "bridge",
-            "EnableIPv4": true,
-            "EnableIPv6": false,
+            "EnableIPv4": self.network.has_ipv4(),
+            "EnableIPv6": self.network.has_ipv6(),
             "IPAM": { "Driver": "default", "Options": null, "Config": addresses },
             "Internal": self.network.internal,
             "Attachable": false,
@@ -119,7 +113,7 @@ impl View<'_> {
             "ConfigFrom": { "Network": "" },
             "ConfigOnly": false,
             "Containers": containers,
-            "Options": self.network.driver_opts,
+            "Options": options(&self.network.driver_opts),
             "Labels": labels,
         })
     }
@@ -128,9 +122,13 @@ impl View<'_> {
         let mut text = format!("network {} ({})", self.key, self.network.name);
         let _ = match self.status {
             Some(status) => {
-                let (subnet, gateway) = (self.subnet().unwrap_or_default(), status.gateway);
+                let subnets = status
+                    .gateways
+                    .iter()
+                    .map(|gateway| format!("{}, gateway and DNS {}", gateway.trunc(), gateway.addr()));
+                let subnets = subnets.collect::<Vec<_>>().join(", ");
                 let outside = if self.network.internal { "no way out" } else { "with a way out" };
-                writeln!(text, ": {subnet}, gateway and DNS {gateway}, bridge {}, {outside}", status.bridge)
+                writeln!(text, ": {subnets}, bridge {}, {outside}", status.bridge)
             }
             None => writeln!(text, ": not up"),
         };
@@ -140,7 +138,7 @@ impl View<'_> {
                 table.row([
                     format!("  {}", container.container),
                     interface.name.clone(),
-                    format!("{}/{}", interface.address, interface.prefix),
+                    interface.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
                     interface.mac.clone(),
                     ports(container),
                 ]);
@@ -152,6 +150,22 @@ impl View<'_> {
         text.push('\n');
         text
     }
+}
+
+/// The address of a family with the length of its prefix; empty when there is none.
+fn address(interface: &Interface, is_ipv4: bool) -> String {
+    let address = interface.addresses.iter().find(|own| own.addr().is_ipv4() == is_ipv4);
+    address.map(ToString::to_string).unwrap_or_default()
+}
+
+/// What was asked of the driver, by Docker's names.
+fn options(options: &DriverOptions) -> BTreeMap<&'static str, String> {
+    let named = [
+        ("com.docker.network.driver.mtu", options.mtu.map(|mtu| mtu.to_string())),
+        ("com.docker.network.bridge.enable_icc", options.enable_icc.map(|flag| flag.to_string())),
+        ("com.docker.network.container_iface_prefix", options.interface_prefix.clone()),
+    ];
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// `0.0.0.0:8080->80/tcp`, one after the other.
