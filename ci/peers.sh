@@ -24,6 +24,7 @@ if [ ! -x "$dir/enter" ]; then
     { tail -n 20 "$dir/mmdebstrap.log" >&2; exit 1; }
   useradd -R "$root" -m -u 1500 -s /bin/bash dev
   for ids in subuid subgid; do grep -q ^dev: "$root/etc/$ids" || echo dev:100000:65536 >>"$root/etc/$ids"; done
+  touch "$root/etc/hosts" # rootlesskit copies it
   chmod 1777 "$root/tmp" "$root/var/tmp"
   # last, so that its presence says that the root is complete
   cat >"$dir/enter.new" <<'ENTER'
