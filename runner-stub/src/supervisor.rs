@@ -44,7 +44,7 @@ use anyhow::{Context as _, Result};
 use dpack_sandbox::role::take_fd;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use create::{Making, attach_network, create, sandbox_failure};
+pub(crate) use create::{Making, attach_network, create, sandbox_failure, storage_driver};
 pub(crate) use inside::user;
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
 pub(crate) use limits::{home, is_limited};
@@ -79,6 +79,8 @@ pub(crate) struct Commission {
     pub(crate) id_map: String,
     /// The user namespace was made for it: nothing of the project that still runs lives in it.
     pub(crate) new_namespace: bool,
+    /// The storage driver that was asked for.
+    pub(crate) driver: Option<String>,
 }
 
 /// How a supervisor's start went.

@@ -556,3 +556,41 @@ fn a_limited_log_keeps_what_is_new_and_none_keeps_nothing() {
     assert_eq!(app.ok(&["logs", "--no-log-prefix", "nothing"]), "");
     assert_eq!(app.ok(&["logs", "--no-log-prefix", "all"]).lines().count(), 500);
 }
+
+#[test]
+fn a_seccomp_profile_of_the_project_is_what_confines_its_service() {
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    let files = [("profiles/no-mkdir.json".to_owned(), profile.to_owned())].into();
+    let service = |option: &str| {
+        let script = "busybox mkdir /made && echo made; grep Seccomp: /proc/self/status";
+        json!({"image": "x", "network_mode": "none", "command": ["sh", "-c", script], "security_opt": [option]})
+    };
+    let content = json!({"services": {
+        "own": service("seccomp=./profiles/no-mkdir.json"),
+        "colon": service("seccomp:profiles/no-mkdir.json"),
+        "default": service("no-new-privileges:true"),
+        "none": service("seccomp=unconfined"),
+    }});
+    let app = App::with_files(content, &files);
+    for service in ["own", "colon"] {
+        let ended = app.run(&["run", "--rm", service]);
+        assert!(ended.err.contains("No space left on device"), "the profile's own answer: {ended:?}");
+        assert_eq!(ended.out, "Seccomp:\t2\n");
+    }
+    assert_eq!(app.ok(&["run", "--rm", "default"]), "made\nSeccomp:\t2\n");
+    assert_eq!(app.ok(&["run", "--rm", "none"]), "made\nSeccomp:\t0\n");
+}
+
+#[test]
+fn an_id_that_this_user_does_not_have_is_said_with_how_many_are_needed() {
+    let app = App::new(json!({"web": {"command": ["id"], "user": "4200000:33"}}));
+    let ended = app.run(&["run", "--rm", "web"]);
+    if app.path("data/layers/single").exists() {
+        return;
+    }
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.err.contains("service `web` runs as user 4200000 and group 33"), "{ended:?}");
+    assert!(ended.err.contains("\nhint: 4200000 subordinate IDs are needed"), "{ended:?}");
+    assert_eq!(ended.err.matches("hint:").count(), 1, "{ended:?}");
+}

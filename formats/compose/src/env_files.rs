@@ -1,4 +1,5 @@
-//! `env_file` and `label_file`: what they hold becomes `environment` and `labels`, as Compose does it.
+//! What is in files takes their place, as in Compose: of `env_file` and `label_file` it becomes `environment` and `labels`, a
+//! seccomp profile stands in `security_opt` itself.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use crate::diagnostic::Path;
 use crate::dotenv;
 use crate::interpolate::Device;
 use crate::node::{Map, Node, Value, insert};
+use crate::paths::join;
 
 /// Resolves the files of all services of a merged tree, in place.
 pub(crate) fn resolve(root: &mut Node, assembly: &mut Assembly<'_>, device: Option<&Device<'_>>) {
@@ -82,6 +84,40 @@ fn service(fields: &mut Map, path: &Path<'_>, assembly: &mut Assembly<'_>, devic
             }
         }
         merge(fields, "labels", found, entry.node.at);
+    }
+    if let Some(Value::List(items)) = fields.get_mut("security_opt").map(|entry| &mut entry.node.value) {
+        let path = path.key("security_opt");
+        for (index, item) in items.iter_mut().enumerate() {
+            seccomp_profile(item, &path.index(index), assembly, device);
+        }
+    }
+}
+
+/// `seccomp=FILE` becomes `seccomp={…}` (docker/compose: `pkg/compose/create.go`, `parseSecurityOpts`).
+fn seccomp_profile(
+    item: &mut Node,
+    path: &Path<'_>,
+    assembly: &mut Assembly<'_>,
+    device: Option<&Device<'_>>,
+) {
+    let Some(("seccomp", value)) = item.as_text().and_then(|text| text.split_once(['=', ':'])) else {
+        return;
+    };
+    if matches!(value, "" | "unconfined" | "builtin") || value.starts_with('{') {
+        return;
+    }
+    let file = join("", value);
+    let Some(text) = read(&file, false, item, path, assembly, device) else { return };
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(profile) if profile.get("defaultAction").is_some_and(serde_json::Value::is_string) => {
+            item.value = Value::Text(format!("seccomp={profile}"));
+        }
+        Ok(_) => {
+            let message = format!("`{file}` is no seccomp profile: it has no `defaultAction`");
+            let hint = "profiles in Docker's form are described at docs.docker.com/engine/security/seccomp";
+            assembly.report.error(item.at, path, message).hint(hint);
+        }
+        Err(error) => drop(assembly.report.error(item.at, path, format!("`{file}` is no JSON: {error}"))),
     }
 }
 

@@ -237,3 +237,21 @@ fn profiles() {
         "compose.yml:2:32: services.web.depends_on: service `db` is not active",
     );
 }
+
+/// A seccomp profile stands in the project itself, whatever file it came from.
+#[test]
+fn seccomp_profiles() {
+    let compose = "services:\n  a:\n    image: x\n    security_opt: [\"seccomp=p.json\"]\n";
+    check(
+        &[("compose.yml", compose)],
+        "compose.yml:4:20: services.a.security_opt[0]: there is no file `p.json`",
+    );
+    check(
+        &[("compose.yml", compose), ("p.json", "{")],
+        "compose.yml:4:20: services.a.security_opt[0]: `p.json` is no JSON: EOF while parsing an object at line 1 column 1",
+    );
+    check(
+        &[("compose.yml", compose), ("p.json", "{\"syscalls\": []}")],
+        "compose.yml:4:20: services.a.security_opt[0]: `p.json` is no seccomp profile: it has no `defaultAction`",
+    );
+}

@@ -28,7 +28,7 @@ pub struct BundleInput<'a> {
     pub id: &'a str,
     /// The container's folder: `rootfs`, `upper`, `work`, `etc` lie in it.
     pub container_dir: &'a Path,
-    /// The layers' folders, lowest first.
+    /// The layers' folders, lowest first. None when `rootfs` holds everything already.
     pub layers: &'a [PathBuf],
     /// What [`mounts::plan`] listed, each with its place on the device.
     pub mounts: &'a [ResolvedMount],
@@ -97,9 +97,11 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     spec.mounts.extend(security.devices);
     let layers = input.layers.iter().map(|layer| text(layer)).collect::<Result<Vec<_>, _>>()?;
     let mut annotate = |key: &str, value: String| spec.annotations.insert(key.to_owned(), value);
-    annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());
-    annotate(annotation::UPPER, text(&input.container_dir.join("upper"))?);
-    annotate(annotation::WORK, text(&input.container_dir.join("work"))?);
+    if !layers.is_empty() {
+        annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());
+        annotate(annotation::UPPER, text(&input.container_dir.join("upper"))?);
+        annotate(annotation::WORK, text(&input.container_dir.join("work"))?);
+    }
     if input.service.init {
         annotate(annotation::INIT, "true".to_owned());
     }

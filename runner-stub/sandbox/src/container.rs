@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Group, Place, Resources};
 use crate::channel::{Channel, Message};
+use crate::compat::pidfd;
 use crate::idmap::Mapped;
 use crate::ids::Link;
 use crate::oci::Stage;
@@ -71,12 +72,12 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
     let name = home.map(|home| home.name.as_str()).unwrap_or_default();
     let group = Group::create(home.map(|home| &home.place), name, resources)?.map(Owned);
     // One that is started by somebody else has nobody to keep a keeper.
-    let keeper = match &bundle.storage {
-        _ if detached.is_some() || !mapped.single || !ids::are_shown() => None,
-        storage => {
-            let birth = storage.as_ref().and_then(|storage| ids::birth(&storage.upper));
+    let keeper = match detached.is_none() && mapped.single && ids::are_shown() {
+        true => {
+            let birth = ids::birth(&bundle.upper());
             Some(ids::keeper(&ids::Setting { user: bundle.spec.process.user.clone(), birth })?)
         }
+        false => None,
     };
     namespaces::before_fork(&bundle.spec)?;
     let (channel, theirs) = Channel::pair()?;
@@ -175,7 +176,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.started {
-            let _ = sys::signal_process(&self.init.pidfd, nix::libc::SIGKILL);
+            let _ = pidfd::signal(&self.init.pidfd, nix::libc::SIGKILL);
             let _ = self.init.wait();
         }
     }

@@ -17,6 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::compat::in_root;
 use crate::spec::Bundle;
 use crate::{Error, record, rootfs, signal};
 
@@ -159,17 +160,7 @@ impl End {
         let flags = flags | OFlags::CLOEXEC;
         match self {
             End::Device => rustix::fs::openat(CWD, path, flags, Mode::empty()),
-            End::Container(root) => {
-                let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-                // EAGAIN: somebody renamed at the wrong moment.
-                for _ in 0..16 {
-                    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-                        Err(Errno::AGAIN) => {}
-                        result => return result,
-                    }
-                }
-                Err(Errno::AGAIN)
-            }
+            End::Container(root) => in_root::open(root, path, flags, ResolveFlags::empty()),
         }
     }
 

@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::channel::{Channel, Message};
+use crate::compat::{in_root, pidfd};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
 use crate::role::{Child, Spawn, take_fd};
@@ -151,7 +152,7 @@ impl Request {
             stdin: true,
             bound: false,
             limit_ms: None,
-            birth: bundle.storage.as_ref().and_then(|storage| ids::birth(&storage.upper)),
+            birth: ids::birth(&bundle.upper()),
             detach: false,
             preserved: 0,
             seccomp: bundle.spec.linux.seccomp.clone(),
@@ -229,9 +230,8 @@ pub fn read_file(container_dir: &Path, path: &str, limit: u64) -> Result<Option<
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(&root, directory, Mode::empty()).map_err(|e| failed(e.into()))?;
     // A FIFO in its place must not make us wait.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(&fd, path, flags, Mode::empty(), resolve) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match in_root::open(&fd, path, flags, ResolveFlags::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(e) => return Err(failed(e.into())),
@@ -350,8 +350,10 @@ fn join(
     }
     // All at once, by a descriptor of the process: it cannot have become another one. Root and working directory are the
     // container's afterwards.
-    setns(&init, CloneFlags::from_bits_retain(request.namespaces))
-        .map_err(|e| Error::JoinNamespace { path: "the container's namespaces".into(), source: e.into() })?;
+    let proc = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", proc, Mode::empty()).map_err(|e| failed(e.into()))?;
+    pidfd::enter(&init, CloneFlags::from_bits_retain(request.namespaces))
+        .map_err(|source| Error::JoinNamespace { path: "the container's namespaces".into(), source })?;
     drop(init);
     let mut master = None;
     if request.process.terminal {
@@ -381,7 +383,7 @@ fn join(
         sys::exit_now(error.exit_code().unwrap_or(125));
     };
     drop((theirs, streams, keeper));
-    let child = Child::of(pid).map_err(failed)?;
+    let child = Child::of_in(proc, pid).map_err(failed)?;
     if let Some((Message::Failed(failure), _)) = channel.receive()? {
         let _ = child.wait();
         return Err(Error::Remote(failure));
@@ -401,7 +403,7 @@ fn join(
     if let Some(limit) = request.limit_ms
         && !child.ends_within(Duration::from_millis(limit)).map_err(failed)?
     {
-        let _ = sys::signal_process(&child.pidfd, nix::libc::SIGKILL);
+        let _ = pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
         let _ = child.wait();
         return Ok(TIMED_OUT);
     }

@@ -16,6 +16,7 @@
 
 pub mod cgroup;
 mod channel;
+mod compat;
 mod container;
 pub mod copy;
 mod error;
@@ -42,5 +43,6 @@ mod terminal;
 mod time;
 mod wait;
 
+pub use compat::{in_root, pidfd};
 pub use container::Home;
 pub use error::{Error, Failure};

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::channel::{Channel, Message};
+use crate::compat::pidfd;
 use crate::container::{self, Creation, Home, Waiting};
 use crate::input::{self, Input};
 use crate::log::{Log, Stream};
@@ -328,7 +329,7 @@ fn signals(watched: &Watched) -> Option<(i32, Option<i32>)> {
     while let Ok(Some(info)) = watched.signals.read_signal() {
         let number = info.ssi_signo.cast_signed();
         if number != nix::libc::SIGCHLD {
-            let _ = sys::signal_process(&watched.container.init.pidfd, number);
+            let _ = pidfd::signal(&watched.container.init.pidfd, number);
         }
     }
     let mut result = None;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::Error;
+use crate::compat::pidfd;
 use crate::record::{self, State};
 use crate::role::Child;
-use crate::sys;
 
 /// A signal number, 1 to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl std::fmt::Display for Signal {
 /// Signals the container's PID 1. False when the container does not run.
 pub fn send(container_dir: &Path, signal: Signal) -> Result<bool, Error> {
     let Some(init) = live_init(container_dir)? else { return Ok(false) };
-    match sys::signal_process(&init.pidfd, signal.0) {
+    match pidfd::signal(&init.pidfd, signal.0) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(false),
         Err(source) => Err(Error::System { step: "signal the container", source }),

@@ -297,6 +297,11 @@ impl Bundle {
         Ok(Bundle { dir, spec, storage })
     }
 
+    /// Made after everything of the image: the upper directory, or one of its name beside a root file system that was copied.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.storage.as_ref().map_or_else(|| self.dir.join("upper"), |storage| storage.upper.clone())
+    }
+
     /// Where the root file system is mounted.
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.dir.join(&self.spec.root.path)

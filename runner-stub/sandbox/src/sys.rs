@@ -180,10 +180,10 @@ pub(crate) fn wait_for_signal(signals: &nix::sys::signal::SigSet) -> i32 {
     number
 }
 
-/// Signals a child that has not been reaped; it does not matter whether it is there.
-pub(crate) fn signal_number(pid: i32, signal: i32) {
+/// Signals by number: a child that has not been reaped, or one that is known to be there.
+pub(crate) fn signal_number(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: two numbers.
-    unsafe { libc::kill(pid, signal) };
+    check(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
 
 /// Default action for each signal, none blocked: what a new program expects. `execve` keeps ignored ones ignored.
@@ -215,20 +215,37 @@ pub(crate) fn close_from(first: RawFd, now: bool) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),
         // Linux 5.9 and 5.11 (the flag); before, one by one.
-        Err(_) => {
-            for fd in first..1024 {
-                // SAFETY: as above; closed numbers only give EBADF.
-                unsafe {
-                    if now {
-                        libc::close(fd);
-                    } else {
-                        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-                    }
+        Err(_) => each_open(first, |fd| {
+            // SAFETY: as above; closed numbers only give EBADF.
+            unsafe {
+                if now {
+                    libc::close(fd);
+                } else {
+                    libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
                 }
             }
-            Ok(())
+        }),
+    }
+}
+
+/// Calls for each open descriptor from `first` on. Allocates nothing: it may run between `fork` and `execve`.
+fn each_open(first: RawFd, mut call: impl FnMut(RawFd)) -> io::Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, RawDir};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(folder) = rustix::fs::openat(CWD, c"/proc/self/fd", flags, Mode::empty()) else {
+        // A container without `/proc`; nobody here opens as many.
+        (first..1 << 16).for_each(call);
+        return Ok(());
+    };
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&folder, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(fd) = name.filter(|fd| *fd >= first && *fd != folder.as_raw_fd()) {
+            call(fd);
         }
     }
+    Ok(())
 }
 
 /// Makes `from` available under the number `to`, to be inherited. `from` may be `to`.

@@ -6,11 +6,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::Error;
+use crate::compat::pidfd;
 use crate::role::Child;
-use crate::{sys, terminal};
+use crate::terminal;
 
 /// Ctrl-D, for a terminal whose input has ended.
 const END_OF_INPUT: u8 = 4;
@@ -114,7 +115,7 @@ impl Foreground {
                     }
                 }
                 number => {
-                    let _ = sys::signal_process(&child.pidfd, number);
+                    let _ = pidfd::signal(&child.pidfd, number);
                 }
             }
         }
@@ -124,8 +125,9 @@ impl Foreground {
 
 fn ended(child: &Child) -> Result<Option<Ended>, Error> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let status = rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), options)
-        .map_err(|e| Error::System { step: "wait for the process", source: e.into() })?;
+    let failed = |e: Errno| Error::System { step: "wait for the process", source: e.into() };
+    let id = Pid::from_raw(child.pid).ok_or_else(|| failed(Errno::INVAL))?;
+    let status = rustix::process::waitid(WaitId::Pid(id), options).map_err(failed)?;
     Ok(status.map(|status| match status.terminating_signal() {
         Some(signal) => Ended { code: 128 + signal, signal: Some(signal) },
         None => Ended { code: status.exit_status().unwrap_or(0), signal: None },

@@ -3,6 +3,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `DPACK_DATA_DIR` | data folder; `--data-dir` wins |
+//! | `DPACK_STORAGE_DRIVER` | `overlay` or `copy`; without it, what works |
 //! | `XDG_DATA_HOME`, `HOME` | where the data folder is otherwise |
 //! | `XDG_RUNTIME_DIR` | where the sockets are |
 //! | `COMPOSE_PROJECT_NAME` | project name; `-p` wins |
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result};
 use dpack_compose::project::{FileSource, MountSource, Project};
 use dpack_compose::{Environment, Model, Resolved};
 use dpack_payload::digest::DiffId;
+use dpack_store::Driver;
 use serde_json::{Value as Json, json};
 
 use super::args::Global;
@@ -41,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) project: ProjectPaths,
     /// The user.
     pub(crate) uid: u32,
+    /// The storage driver that was asked for.
+    pub(crate) driver: Option<Driver>,
     env_files: Vec<PathBuf>,
     profiles: Vec<String>,
     home: Option<PathBuf>,
@@ -60,6 +64,8 @@ impl Settings {
             home: home.clone(),
             uid,
         })?;
+        let driver = variable("DPACK_STORAGE_DRIVER").map(|name| name.to_string_lossy().parse::<Driver>());
+        let driver = driver.transpose().map_err(|error| Failure::usage(error.to_string()))?;
         let asked = global.project_name.clone().or_else(|| std::env::var("COMPOSE_PROJECT_NAME").ok());
         let name = match asked.filter(|name| !name.is_empty()) {
             Some(name) => name,
@@ -81,6 +87,7 @@ impl Settings {
             name,
             project,
             uid,
+            driver,
             profiles: global.profile.clone(),
             env_files: global.env_file.clone(),
             home,

@@ -19,6 +19,8 @@ use dpack_payload::application::Image;
 use dpack_sandbox::Home;
 use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::shim::{self, CreateOptions};
+use dpack_store::Driver;
+use dpack_store::driver::{self, Found};
 
 use super::attach::lock;
 use super::limits;
@@ -57,6 +59,8 @@ pub(crate) struct Making<'a> {
     pub(crate) image: &'a Image,
     /// The image's layers on this device, lowest first.
     pub(crate) layers: &'a [PathBuf],
+    /// How they become its root file system.
+    pub(crate) driver: Driver,
     /// [`crate::container::configuration_hash`].
     pub(crate) configuration: String,
     /// `full` or `single`.
@@ -77,15 +81,28 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         .input()?;
     // What an interrupted creation left.
     dpack_store::remove_tree(&folder)?;
-    for part in ["rootfs", "upper", "work", "etc"] {
+    let make = |part: &str| {
         let part = folder.join(part);
         fs::create_dir_all(&part)
             .with_context(|| format!("failed to create `{}`", part.display()))
-            .environment()?;
-    }
+            .environment()
+    };
+    make("rootfs")?;
+    make("etc")?;
     let id = random_id()?;
     let mounts = sources::resolve(making, &image)?;
-    let (passwd, group) = (image_file(making.layers, "etc/passwd"), image_file(making.layers, "etc/group"));
+    let mut layers = making.layers;
+    let copy = [folder.join("rootfs")];
+    if making.driver == Driver::Copy {
+        let copied = dpack_store::copy_layers(layers, &copy[0], making.service.read_only);
+        copied.context("failed to copy the image's layers").environment()?;
+        layers = &[];
+    }
+    // After the copy: what has changed before they were made is the image's.
+    make("upper")?;
+    make("work")?;
+    let in_image = if layers.is_empty() { &copy[..] } else { layers };
+    let (passwd, group) = (image_file(in_image, "etc/passwd"), image_file(in_image, "etc/group"));
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let device = Device { number: &limits::block_device, limits_swap: Place::look().limits_swap() };
     let resources = resources(&making.service.resources, device).input()?;
@@ -94,7 +111,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         image: &image,
         id: &id,
         container_dir: &folder,
-        layers: making.layers,
+        layers,
         mounts: &mounts,
         users: UserDatabase { passwd: &passwd, group: &group },
         host: Host { hostname: hostname.trim(), single_id: making.id_map != "full", machine: machine() },
@@ -102,6 +119,15 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         tty: making.tty,
     })
     .input()?;
+    let user = &spec.process.user;
+    if making.id_map == "full" {
+        let gids = user.additional_gids.iter().copied().chain([user.gid]);
+        dpack_store::ids::check([user.uid], gids)
+            .with_context(|| {
+                format!("service `{}` runs as user {} and group {}", making.service_name, user.uid, user.gid)
+            })
+            .environment()?;
+    }
     let lasts = if making.one_off { Lasts::ThisBoot } else { Lasts::Always };
     files::write_json_that(lasts, &folder.join("config.json"), &spec)?;
     write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), making.service, None)?;
@@ -136,6 +162,12 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     Ok(identity)
 }
 
+/// The storage driver by what was asked for and by what works. Inside the user namespace.
+pub(crate) fn storage_driver(data: &Path, asked: Option<&str>) -> Result<Found> {
+    let asked = asked.map(str::parse).transpose()?;
+    driver::find(data, asked).environment()
+}
+
 fn machine() -> Machine {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Machine::of_kernel(&release)
@@ -144,13 +176,14 @@ fn machine() -> Machine {
 /// A file of an image by its topmost layer; empty where there is none. The image is not trusted: a link is followed no
 /// further than its own layer, and what is no regular file is nothing.
 fn image_file(layers: &[PathBuf], path: &str) -> String {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    use dpack_sandbox::in_root;
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open};
     for layer in layers.iter().rev() {
         let Ok(root) = open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
             continue;
         };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(file) = openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) else { continue };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let Ok(file) = in_root::open(&root, path, flags, ResolveFlags::empty()) else { continue };
         let file = fs::File::from(file);
         let mut text = String::new();
         let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());

@@ -1,15 +1,18 @@
-//! Waiting for the end of a process that need not be our child (pidfd_open(2)).
+//! Waiting for the end of a process that need not be our child (pidfd_open(2), or asking again and again).
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use dpack_sandbox::pidfd;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor of a live process.
+/// How long an end may go unseen where no descriptor tells it.
+const LATENESS: Duration = Duration::from_millis(50);
+
+/// Stands for a live process.
 pub(crate) fn open(pid: i32) -> Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).with_context(|| format!("{pid} is no process ID"))?;
-    pidfd_open(pid, PidfdFlags::empty()).context("failed to watch a process")
+    pidfd::open(pid).context("failed to watch a process")
 }
 
 /// Waits until the process has ended, and reaps it if it was our child.
@@ -22,16 +25,26 @@ pub(crate) async fn status(pidfd: OwnedFd) -> Result<i32> {
     reaped(pidfd).await?.context("a process that ended was not our child")
 }
 
-async fn reaped(pidfd: OwnedFd) -> Result<Option<i32>> {
+async fn reaped(process: OwnedFd) -> Result<Option<i32>> {
+    let process = readable(process).await?;
+    // Not a child of ours when an earlier supervisor started it.
+    let status = pidfd::reap(process);
+    Ok(status
+        .map(|status| status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))))
+}
+
+async fn readable(process: OwnedFd) -> Result<OwnedFd> {
+    if !pidfd::is_pollable(&process) {
+        while !pidfd::has_ended(&process) {
+            tokio::time::sleep(LATENESS).await;
+        }
+        return Ok(process);
+    }
     #[expect(
         deprecated,
         reason = "sound for an owned descriptor that nobody else closes; its successor is unsafe"
     )]
-    let pidfd = AsyncFd::new(pidfd).context("failed to watch a process")?;
-    pidfd.readable().await.context("failed to watch a process")?.retain_ready();
-    let child = WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd.get_ref()));
-    // Not a child of ours when an earlier supervisor started it.
-    let status = waitid(child, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten();
-    Ok(status
-        .map(|status| status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))))
+    let process = AsyncFd::new(process).context("failed to watch a process")?;
+    process.readable().await.context("failed to watch a process")?.retain_ready();
+    Ok(process.into_inner())
 }

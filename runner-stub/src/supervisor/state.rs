@@ -1,6 +1,6 @@
 //! What the supervisor keeps in memory: all of it can be found again on disk.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use dpack_sandbox::cgroup::Place;
+use dpack_store::driver::Found;
 use dpack_store::{IdMapKind, Store};
 use tokio::sync::Notify;
 
@@ -31,6 +32,8 @@ pub(crate) struct Supervisor {
     pub(crate) executable: Arc<Executable>,
     /// `full` or `single`.
     pub(crate) id_map: String,
+    asked_driver: Option<String>,
+    driver: OnceCell<Found>,
     /// Its user namespace is new.
     pub(crate) new_namespace: bool,
     /// The connection to the network process.
@@ -80,6 +83,8 @@ impl Supervisor {
             project,
             executable: Arc::new(executable),
             id_map: commission.id_map,
+            asked_driver: commission.driver,
+            driver: OnceCell::new(),
             new_namespace: commission.new_namespace,
             network: Arc::new(Mutex::new(network)),
             units: RefCell::default(),
@@ -95,7 +100,18 @@ impl Supervisor {
     /// The store for the ID map of this user namespace.
     pub(crate) fn store(&self) -> Result<Store> {
         let kind = if self.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
-        Ok(Store::open(&self.paths.data, kind)?)
+        Ok(Store::open(&self.paths.data, kind, self.driver()?.driver)?)
+    }
+
+    /// How containers get their root file systems.
+    pub(crate) fn driver(&self) -> Result<&Found> {
+        match self.driver.get() {
+            Some(found) => Ok(found),
+            None => {
+                let found = super::storage_driver(&self.paths.data, self.asked_driver.as_deref())?;
+                Ok(self.driver.get_or_init(|| found))
+            }
+        }
     }
 
     /// A container by name.

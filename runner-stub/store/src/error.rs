@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use dpack_payload::digest::DiffId;
 
+use crate::ids::Shortage;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,18 +69,8 @@ pub enum Error {
         free: u64,
     },
     /// An ID of the image does not exist in this user namespace.
-    #[error(
-        "failed to give `{path}` to user {uid} and group {gid}: they are outside this user's subordinate ID range\n\
-         hint: give the user a larger range in /etc/subuid and /etc/subgid (65536 IDs suit almost every image)"
-    )]
-    IdOutsideMap {
-        /// Path inside the layer.
-        path: String,
-        /// User ID inside the container.
-        uid: u32,
-        /// Group ID inside the container.
-        gid: u32,
-    },
+    #[error("the image has files of users or groups that do not exist here: {0}")]
+    TooFewIds(#[from] Shortage),
     /// The file system has no extended attributes for an opaque directory.
     #[error(
         "the layer's folder `{path}` hides all of lower layers, which needs user extended attributes; the file system of \

@@ -9,12 +9,17 @@
 //! - `extract`: writes it, several threads at once.
 //! - `store`: names, locks, power cuts, garbage.
 //!
-//! Absent on purpose: mounting (the sandbox does it), waiting for the disk before a layer is used, device nodes.
+//! - `driver`, `copy`: what becomes of the layers where overlayfs cannot be mounted.
+//!
+//! Absent on purpose: mounting but for a trial (the sandbox does it), waiting for the disk before a layer is used, device nodes.
 
 #![forbid(unsafe_code)]
 
+mod copy;
+pub mod driver;
 mod error;
 mod extract;
+pub mod ids;
 mod lock;
 mod marker;
 mod payload;
@@ -27,6 +32,8 @@ mod store;
 mod tar;
 mod tree;
 
+pub use copy::{Copied, copy_layers};
+pub use driver::Driver;
 pub use error::{Error, LayerError};
 pub use progress::{Progress, Silent};
 pub use remove::remove_tree;

@@ -5,6 +5,8 @@
 //! layers/<id map>/tmp.<random>/         being extracted or removed
 //! layers/<id map>/<diff id hex>/        a layer
 //! layers/<id map>/<diff id hex>.boot    boot ID under which it was extracted
+//! layers/<id map>-copy/                 the same for the driver `copy`
+//! layers/driver                         which driver this device can use, and the boot ID for which that is known
 //! ```
 //!
 //! Nobody waits for the disk when a layer is extracted: it is written into a `tmp.` folder, then the marker is written, then
@@ -32,8 +34,10 @@ use std::str::FromStr as _;
 use dpack_payload::digest::DiffId;
 use rustix::fs::{Mode, OFlags, getxattr, open, syncfs};
 
+use crate::driver::Driver;
 use crate::error::Error;
-use crate::extract::{self, Owners, Target};
+use crate::extract::{self, Owners, Style, Target};
+use crate::ids;
 use crate::lock::Lock;
 use crate::marker::{self, BootId, Mark};
 use crate::plan;
@@ -74,15 +78,25 @@ pub struct Collected {
 pub struct Store {
     dir: PathBuf,
     kind: IdMapKind,
+    driver: Driver,
     boot: BootId,
 }
 
 impl Store {
-    /// Opens `<data_dir>/layers/<kind>`, making it where it is missing.
-    pub fn open(data_dir: &Path, kind: IdMapKind) -> Result<Self, Error> {
-        let dir = data_dir.join("layers").join(kind.name());
+    /// Opens [`Self::folder`], making it where it is missing.
+    pub fn open(data_dir: &Path, kind: IdMapKind, driver: Driver) -> Result<Self, Error> {
+        let dir = Self::folder(data_dir, kind, driver);
         fs::create_dir_all(&dir).map_err(Error::disk("create", &dir))?;
-        Ok(Self { dir, kind, boot: BootId::current()? })
+        Ok(Self { dir, kind, driver, boot: BootId::current()? })
+    }
+
+    /// `<data_dir>/layers/<kind>`, for [`Driver::Copy`] `<kind>-copy`: what layers hide is written down differently.
+    pub fn folder(data_dir: &Path, kind: IdMapKind, driver: Driver) -> PathBuf {
+        let suffix = match driver {
+            Driver::Overlay => "",
+            Driver::Copy => "-copy",
+        };
+        data_dir.join("layers").join(format!("{}{suffix}", kind.name()))
     }
 
     /// Where a layer lies, whether it is there or not.
@@ -198,6 +212,12 @@ impl Store {
             skipped += plan.skipped;
             plans.push((layer, plan));
         }
+        if self.kind == IdMapKind::Full {
+            let inodes = || plans.iter().flat_map(|(_, plan)| &plan.tree.inodes);
+            let (uids, gids) =
+                (inodes().map(|inode| inode.metadata.uid), inodes().map(|inode| inode.metadata.gid));
+            ids::check(uids, gids)?;
+        }
         needed.check(&self.dir)?;
         progress.begin(layers, bytes, entries);
         let mut targets = Vec::with_capacity(layers.len());
@@ -207,7 +227,8 @@ impl Store {
                 IdMapKind::Full => Owners::Image,
                 IdMapKind::Single => Owners::Extractor,
             };
-            extract::extract(source, &targets, threads, owners, progress)?;
+            let style = Style { owners, driver: self.driver };
+            extract::extract(source, &targets, threads, style, progress)?;
             for (layer, folder) in &folders {
                 self.publish(layer, folder)?;
             }
@@ -284,7 +305,8 @@ impl Store {
             let path = self.path(layer);
             // overlayfs does not look for the attribute in a layer's root.
             let mut value = [0; 1];
-            if getxattr(&path, "user.overlay.opaque", &mut value) == Ok(1) && value == *b"y" {
+            let opaque = getxattr(&path, "user.overlay.opaque", &mut value) == Ok(1) && value == *b"y";
+            if self.driver == Driver::Overlay && opaque {
                 stack.clear();
             }
             stack.push(path);

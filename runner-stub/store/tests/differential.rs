@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use dpack_store::{IdMapKind, Silent, Store};
+use dpack_store::{Driver, IdMapKind, Silent, Store};
 use support::{describe, noise, payload};
 
 /// A tree with everything that a tar can hold and an ordinary user can make.
@@ -74,7 +74,7 @@ fn gnu_tar_makes_the_same_tree() {
         fs::create_dir(&theirs).unwrap();
         run("tar", &["--numeric-owner", "-C", &theirs, "-xpf", &tar]);
         let (payload, layers) = payload(&[fs::read(&tar).unwrap()]);
-        let store = Store::open(&at(&format!("{format}.data")), kind).unwrap();
+        let store = Store::open(&at(&format!("{format}.data")), kind, Driver::Overlay).unwrap();
         let ours = store.ensure(&payload, &layers, 3, &Silent).unwrap().remove(0);
         let (theirs, ours) = (describe(Path::new(&theirs)), describe(&ours));
         assert!(theirs.len() > 25);

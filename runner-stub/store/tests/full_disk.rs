@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dpack_payload::digest::DiffId;
-use dpack_store::{Error, IdMapKind, Progress, Silent, Store};
+use dpack_store::{Driver, Error, IdMapKind, Progress, Silent, Store};
 use support::{Layer, noise, payload};
 
 /// Where the tmpfs is; set only inside.
@@ -52,7 +52,7 @@ fn a_full_disk_is_noticed_before_and_while_extracting() {
     let Some(disk) = inside("a_full_disk_is_noticed_before_and_while_extracting", "size=16m") else { return };
     let layer =
         |megabytes: usize| Layer::new().file("a/file", noise(1, megabytes << 20)).file("b", "b").bytes();
-    let store = Store::open(&disk, IdMapKind::Single).unwrap();
+    let store = Store::open(&disk, IdMapKind::Single, Driver::Overlay).unwrap();
 
     let (large, layers) = payload(&[layer(17)]);
     let error = store.ensure(&large, &layers, 2, &Silent).unwrap_err();
@@ -77,7 +77,7 @@ fn too_few_inodes_are_noticed() {
     let Some(disk) = inside("too_few_inodes_are_noticed", "size=16m,nr_inodes=100") else { return };
     let many = (0..200).fold(Layer::new(), |layer, number| layer.file(&format!("{number}"), ""));
     let (payload, layers) = payload(&[many.bytes()]);
-    let store = Store::open(&disk, IdMapKind::Single).unwrap();
+    let store = Store::open(&disk, IdMapKind::Single, Driver::Overlay).unwrap();
     let error = store.ensure(&payload, &layers, 2, &Silent).unwrap_err();
     assert!(matches!(error, Error::NoInodes { needed: 200, free: ..100, .. }), "{error:?}");
     assert_eq!(names(&disk.join("layers/single")), ["lock"]);

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use dpack_store::{Error, IdMapKind, LayerError, Silent, Store};
+use dpack_store::{Driver, Error, IdMapKind, LayerError, Silent, Store};
 use rustix::fs::getxattr;
 use support::{Layer, describe, noise, payload};
 
@@ -17,7 +17,7 @@ fn extract(layer: Layer) -> (tempfile::TempDir, Result<PathBuf, Error>) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("victim"), "unharmed").unwrap();
     let (payload, layers) = payload(&[layer.bytes()]);
-    let store = Store::open(&dir.path().join("data"), IdMapKind::Single).unwrap();
+    let store = Store::open(&dir.path().join("data"), IdMapKind::Single, Driver::Overlay).unwrap();
     let result = store.ensure(&payload, &layers, 2, &Silent).map(|paths| paths[0].clone());
     assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"unharmed");
     let mut outside: Vec<_> =
@@ -174,7 +174,7 @@ fn a_whiteout_of_everything_takes_lower_layers_off_the_stack() {
         Layer::new().file("high", "x").bytes(),
     ];
     let (payload, layers) = payload(&tars);
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     for _ in 0..2 {
         let stack = store.ensure(&payload, &layers, 2, &Silent).unwrap();
         assert_eq!(stack, [store.path(&layers[1]), store.path(&layers[2])]);
@@ -184,7 +184,7 @@ fn a_whiteout_of_everything_takes_lower_layers_off_the_stack() {
 #[test]
 fn what_is_no_tar_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     for tar in [noise(1, 4096), b"x".to_vec(), noise(2, 3 << 20)] {
         let (payload, layers) = payload(&[tar]);
         let error = store.ensure(&payload, &layers, 2, &Silent).unwrap_err();

@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 
 use dpack_payload::Payload;
 use dpack_payload::digest::DiffId;
-use dpack_store::{Collected, Error, IdMapKind, Progress, Silent, Store};
+use dpack_store::{Collected, Driver, Error, IdMapKind, Progress, Silent, Store};
 use support::{Layer, noise, payload};
 
 /// Counts what it is told.
@@ -66,7 +66,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 fn layers_are_extracted_once_and_progress_adds_up() {
     let dir = tempfile::tempdir().unwrap();
     let (payload, layers) = example();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     let progress = Counting::default();
     let first = store.ensure(&payload, &layers, 4, &progress).unwrap();
     assert_eq!(first, [store.path(&layers[0]), store.path(&layers[1])]);
@@ -106,7 +106,7 @@ fn every_point_where_power_can_fail_ends_well() {
     ];
     for (case, layer, marker, believed) in cases {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+        let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
         let layers_dir = dir.path().join("layers/single");
         half(&layers_dir.join("tmp.0123456789abcdef"));
         if layer {
@@ -131,7 +131,7 @@ fn every_point_where_power_can_fail_ends_well() {
 fn settling_takes_the_markers_of_this_boot_away() {
     let dir = tempfile::tempdir().unwrap();
     let (payload, layers) = example();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     store.settle().unwrap();
     store.ensure(&payload, &layers, 2, &Silent).unwrap();
     let layers_dir = dir.path().join("layers/single");
@@ -156,7 +156,7 @@ fn two_at_once_extract_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 // A lock belongs to an open file: threads stand in each other's way as processes do.
-                let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+                let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
                 barrier.wait();
                 let paths = store.ensure(&payload, &layers, 2, &*progress).unwrap();
                 assert_eq!(fs::read(paths[0].join("bin/small")).unwrap(), b"small");
@@ -170,7 +170,7 @@ fn two_at_once_extract_once() {
 fn a_killed_holder_of_the_lock_keeps_nobody_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let (payload, layers) = example();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     let lock = dir.path().join("layers/single/lock");
     fs::write(&lock, "").unwrap();
     let mut holder = Command::new("flock")
@@ -201,7 +201,7 @@ fn a_killed_holder_of_the_lock_keeps_nobody_waiting() {
 fn garbage_is_what_nobody_uses() {
     let dir = tempfile::tempdir().unwrap();
     let (payload, layers) = example();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     store.ensure(&payload, &layers, 2, &Silent).unwrap();
     let layers_dir = dir.path().join("layers/single");
     fs::create_dir(layers_dir.join("tmp.0")).unwrap();
@@ -222,7 +222,7 @@ fn a_damaged_payload_leaves_nothing() {
     // In the frames, which come first.
     bytes[1 << 20] ^= 1;
     let damaged = Payload::open(bytes).unwrap();
-    let store = Store::open(dir.path(), IdMapKind::Single).unwrap();
+    let store = Store::open(dir.path(), IdMapKind::Single, Driver::Overlay).unwrap();
     let error = store.ensure(&damaged, &layers, 2, &Silent).unwrap_err();
     assert!(matches!(error, Error::Frame { .. } | Error::Read { .. }), "{error:?}");
     assert_eq!(names(&dir.path().join("layers/single")), BTreeSet::from(["lock".to_owned()]));

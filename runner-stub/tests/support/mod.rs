@@ -29,6 +29,8 @@ const CONFIG: &str = r#"{"architecture":"","os":"linux","rootfs":{"type":"layers
 pub(crate) struct App {
     folder: tempfile::TempDir,
     executable: PathBuf,
+    /// Run as if the kernel were an old one.
+    old_kernel: bool,
 }
 
 /// How a command ended.
@@ -46,7 +48,9 @@ impl App {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(folder.path().join("run")).unwrap();
         let executable = folder.path().join("app");
-        let app = Self { folder, executable };
+        // With the variable a whole suite can be run so.
+        let old_kernel = std::env::var_os("DPACK_TEST_OLD_KERNEL").is_some();
+        let app = Self { folder, executable, old_kernel };
         app.replace(services);
         app
     }
@@ -82,6 +86,12 @@ impl App {
         fs::rename(&aside, &self.executable).unwrap();
     }
 
+    /// Runs as if the kernel were Linux 4.19 from here on (`examples/old_kernel.rs`).
+    pub(crate) fn on_an_old_kernel(mut self) -> Self {
+        self.old_kernel = true;
+        self
+    }
+
     /// A path in the folder of the executable.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
@@ -89,7 +99,16 @@ impl App {
 
     /// The executable, to be run with these arguments.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.executable);
+        let mut command = match self.old_kernel {
+            true => {
+                let program = std::env::current_exe().unwrap();
+                let mut command =
+                    Command::new(program.parent().unwrap().with_file_name("examples/old_kernel"));
+                command.arg(&self.executable);
+                command
+            }
+            false => Command::new(&self.executable),
+        };
         command.args(arguments).env_clear().stdin(Stdio::null());
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.folder.path());
         command.env("DPACK_DATA_DIR", self.path("data")).env("XDG_RUNTIME_DIR", self.path("run"));

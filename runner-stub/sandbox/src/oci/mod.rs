@@ -67,7 +67,7 @@ pub fn kill(root: &Path, id: &str, signal: Signal, all: bool) -> Result<(), Erro
     if all {
         // As runc: also what is left of a stopped container.
         for pid in record.processes() {
-            crate::sys::signal_number(pid, signal.number());
+            let _ = crate::sys::signal_number(pid, signal.number());
         }
         return Ok(());
     }

@@ -12,12 +12,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::hooks::Hooks;
+use crate::Error;
 use crate::cgroup::{self, Group};
 use crate::channel::Channel;
+use crate::compat::pidfd;
 use crate::record::ProcessId;
 use crate::role::Child;
 use crate::signal::Signal;
-use crate::{Error, sys};
 
 const FILE: &str = "state.json";
 const STARTED: &str = "started";
@@ -242,7 +243,7 @@ impl Record {
         if !self.is_alive() {
             return Ok(());
         }
-        sys::signal_process(&init.pidfd, signal.number()).map_err(failed)
+        pidfd::signal(&init.pidfd, signal.number()).map_err(failed)
     }
 
     /// Kills it and waits for its end.

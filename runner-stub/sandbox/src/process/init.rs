@@ -44,7 +44,7 @@ fn forward(child: Pid) -> ! {
                     sys::exit_now(status);
                 }
             }
-            signal => sys::signal_number(child.as_raw(), signal),
+            signal => drop(sys::signal_number(child.as_raw(), signal)),
         }
     }
 }

@@ -17,9 +17,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::Error;
+use crate::compat::pidfd;
 use crate::idmap::IdMap;
 use crate::sys::{self, CStringArray};
 use plan::{Plan, STEP_PREPARE};
@@ -55,7 +56,7 @@ enum UserNamespace<'a> {
 pub struct Child {
     /// Process ID.
     pub pid: i32,
-    /// Readable when it has ended.
+    /// Stands for it ([`crate::pidfd`]).
     pub pidfd: OwnedFd,
 }
 
@@ -142,7 +143,7 @@ impl<'a> Spawn<'a> {
         let child = Child::of(pid).map_err(|source| plan.error(STEP_PREPARE, source))?;
         let result = plan.attend(&ours, pid);
         if result.is_err() {
-            let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+            let _ = pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
             let _ = child.wait();
         }
         result.map(|()| child)
@@ -187,14 +188,20 @@ impl Spawn<'_> {
 
 impl Child {
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        let id = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Child { pid, pidfd: rustix::process::pidfd_open(id, PidfdFlags::empty())? })
+        Ok(Child { pid, pidfd: pidfd::open(pid)? })
+    }
+
+    /// A child of ours where `/proc` is another PID namespace's; `proc` is that of our own.
+    pub(crate) fn of_in(proc: impl AsFd, pid: i32) -> io::Result<Self> {
+        Ok(Child { pid, pidfd: pidfd::open_in(proc, pid)? })
     }
 
     /// Waits for the end and reaps: the exit status, or 128 + signal.
     pub fn wait(&self) -> Result<i32, Error> {
         let failed = |source: io::Error| Error::System { step: "wait for a process", source };
-        let wait = || rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        // Not reaped yet, so the number is its own.
+        let id = Pid::from_raw(self.pid).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let wait = || rustix::process::waitid(WaitId::Pid(id), WaitIdOptions::EXITED);
         let status = rustix::io::retry_on_intr(wait).map_err(|e| failed(e.into()))?;
         let status = status.ok_or(Error::Vanished { process: "the process" })?;
         Ok(status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)))
@@ -206,6 +213,16 @@ impl Child {
     pub(crate) fn ends_within(&self, limit: std::time::Duration) -> io::Result<bool> {
         let deadline = std::time::Instant::now() + limit.min(std::time::Duration::from_secs(86_400 * 365));
         loop {
+            if !pidfd::is_pollable(&self.pidfd) {
+                if pidfd::has_ended(&self.pidfd) {
+                    return Ok(true);
+                }
+                if std::time::Instant::now() >= deadline {
+                    return Ok(false);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                continue;
+            }
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             let timeout = rustix::event::Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),

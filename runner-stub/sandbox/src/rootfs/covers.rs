@@ -10,12 +10,12 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::mounts::{attach, clone_tree, detached};
 use super::options::READ_ONLY;
 use super::resolve;
 use crate::Error;
+use crate::compat::mounts::{attach, clone_tree, new_file_system, set_attributes};
 use crate::spec::Spec;
-use crate::sys::{MountAttributes, set_mount_attributes};
+use crate::sys::MountAttributes;
 
 /// Covers what exists; a path that is missing needs no cover.
 pub(super) fn cover(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
@@ -46,7 +46,7 @@ fn find(root: &OwnedFd, path: &str) -> io::Result<Option<OwnedFd>> {
 fn make_read_only(root: &OwnedFd, path: &str) -> io::Result<()> {
     let Some(target) = find(root, path)? else { return Ok(()) };
     let tree = clone_tree(&target, true)?;
-    set_mount_attributes(&tree, true, &MountAttributes { set: READ_ONLY, ..Default::default() })?;
+    set_attributes(&tree, true, &MountAttributes { set: READ_ONLY, ..Default::default() })?;
     Ok(attach(&tree, &target)?)
 }
 
@@ -73,7 +73,7 @@ fn mask(root: &OwnedFd, path: &str, empty: &mut Empty) -> io::Result<()> {
         None => {
             let data =
                 [("size".to_owned(), Some("4k".to_owned())), ("mode".to_owned(), Some("555".to_owned()))];
-            let mount = detached("tmpfs", "tmpfs", &data, READ_ONLY).map_err(|(error, _)| error)?;
+            let mount = new_file_system("tmpfs", "tmpfs", &data, READ_ONLY).map_err(|(error, _)| error)?;
             attach(&mount, &target)?;
             empty.directory = Some(mount);
             Ok(())

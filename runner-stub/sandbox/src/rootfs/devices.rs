@@ -7,9 +7,9 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::mounts::{attach, clone_tree};
 use super::resolve::{self, Kind};
 use crate::Error;
+use crate::compat::mounts::{attach, clone_tree};
 use crate::spec::{Device, Spec};
 
 /// The runtime specification's default devices.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The image is hostile: it can hold a symlink at any place. Each target is found from a descriptor of the root with
-//! `openat2(RESOLVE_IN_ROOT)` and mounted on *by descriptor*, so what was checked is what is used (CVE-2021-30465). Nothing
+//! `openat2(RESOLVE_IN_ROOT)` (or by hand, `compat`) and mounted on *by descriptor*, so what was checked is what is used (CVE-2021-30465). Nothing
 //! has to be undone after a failure: the mounts die with the namespace.
 
 pub(crate) mod copyup;
@@ -25,6 +25,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::Error;
 use crate::cgroup::Resources;
+use crate::compat;
 use crate::idmap::Mapped;
 use crate::spec::Bundle;
 
@@ -76,6 +77,10 @@ pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
             mounts::mount(&root, &plan, false)?;
         }
     }
+    if bundle.spec.root.readonly {
+        // As Docker refuses it; and files of a copied root may be links to the layers'.
+        mounts::make_read_only(&root).map_err(|source| Error::Cover { path: "/".to_owned(), source })?;
+    }
     Ok(root)
 }
 
@@ -89,7 +94,7 @@ pub(crate) fn image(bundle: &Bundle) -> Result<OwnedFd, Error> {
 pub(crate) fn bind_console(terminal: &OwnedFd) -> io::Result<()> {
     let root = open_outside(std::path::Path::new("/"), OFlags::PATH)?;
     let console = resolve::target(&root, "/dev/console", resolve::Kind::File)?;
-    Ok(mounts::attach(mounts::clone_tree(terminal, false)?, console)?)
+    Ok(compat::mounts::attach(compat::mounts::clone_tree(terminal, false)?, console)?)
 }
 
 /// Docker makes a missing working directory, owned by root.

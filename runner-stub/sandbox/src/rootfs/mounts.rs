@@ -6,16 +6,14 @@ use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
 
 use super::copyup;
 use super::options::{NO_DEV, PRIVATE, Plan, READ_ONLY, What};
 use super::resolve::{self, Kind};
 use crate::Error;
-use crate::sys::{MountAttributes, set_mount_attributes};
+use crate::compat::in_root;
+use crate::compat::mounts::{attach, clone_tree, new_file_system, set_attributes};
+use crate::sys::MountAttributes;
 
 /// Mounts one entry. `slaves`: mounts are slaves of the host's here and have to be made private one by one.
 pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Error> {
@@ -41,30 +39,14 @@ pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Err
     }
 }
 
-/// Moves a detached mount onto a held descriptor: no path is looked up any more.
-pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> rustix::io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, c"", target, c"", flags)
-}
-
-/// A detached copy of the mount (tree) at `fd`.
-pub(super) fn clone_tree(fd: impl AsFd, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(fd, c"", flags)
-}
-
 /// No device node opens on the mount (tree) that `fd` is the root of.
 pub(super) fn deny_devices(fd: impl AsFd) -> io::Result<()> {
-    set_mount_attributes(fd, true, &MountAttributes { set: NO_DEV, ..Default::default() })
+    set_attributes(fd, true, &MountAttributes { set: NO_DEV, ..Default::default() })
 }
 
 /// The mount that `fd` is the root of, without those below.
 pub(super) fn make_read_only(fd: impl AsFd) -> io::Result<()> {
-    set_mount_attributes(fd, false, &MountAttributes { set: READ_ONLY, ..Default::default() })
+    set_attributes(fd, false, &MountAttributes { set: READ_ONLY, ..Default::default() })
 }
 
 fn failed(plan: &Plan, kind: &str, detail: String) -> impl Fn(io::Error) -> Error {
@@ -99,10 +81,8 @@ fn bind(
     let mut outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
     if let Some(subpath) = subpath {
         // A container may have put a link there, and may exchange it at any time.
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let path = source.join(subpath);
-        outside = rustix::fs::openat2(&outside, subpath, flags, rustix::fs::Mode::empty(), resolve)
+        outside = in_root::open(&outside, subpath, OFlags::PATH, ResolveFlags::NO_XDEV)
             .map_err(|error| Error::Source { path, source: error.into() })?;
     }
     let status = rustix::fs::fstat(&outside).map_err(|e| unreadable(e.into()))?;
@@ -120,7 +100,7 @@ fn bind(
     })?;
     let apply = |recursive, attributes: &MountAttributes| {
         let nothing = *attributes == MountAttributes::default();
-        if nothing { Ok(()) } else { set_mount_attributes(&tree, recursive, attributes) }
+        if nothing { Ok(()) } else { set_attributes(&tree, recursive, attributes) }
     };
     apply(false, &plan.attributes).map_err(&failed)?;
     apply(true, &plan.recursive_attributes).map_err(&failed)?;
@@ -147,7 +127,7 @@ fn file_system(
         refuse_symlink(root, plan)?;
     }
     let target = target(root, plan, Kind::Directory)?;
-    let mount = detached(kind, source, data, plan.attributes.set)
+    let mount = new_file_system(kind, source, data, plan.attributes.set)
         .map_err(|(error, detail)| failed(plan, kind, detail)(error.into()))?;
     attach(&mount, &target).map_err(|e| failed(plan, kind, String::new())(e.into()))
 }
@@ -163,7 +143,7 @@ fn copied_up(
     let failed = |error: io::Error| failed(plan, kind, String::new())(error);
     let target = target(root, plan, Kind::Directory)?;
     let writable = plan.attributes.set & !READ_ONLY;
-    let mount = detached(kind, source, data, writable)
+    let mount = new_file_system(kind, source, data, writable)
         .map_err(|(error, detail)| self::failed(plan, kind, detail)(error.into()))?;
     let own_mode = data.iter().any(|(key, _)| key == "mode");
     copyup::fill(&target, &mount, !own_mode).map_err(failed)?;
@@ -181,48 +161,16 @@ fn refuse_symlink(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// A new file system, mounted nowhere yet.
-pub(super) fn detached(
-    kind: &str,
-    source: &str,
-    data: &[(String, Option<String>)],
-    attributes: u64,
-) -> Result<OwnedFd, (Errno, String)> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e, String::new()))?;
-    let configure = || {
-        fsconfig_set_string(&context, c"source", source)?;
-        for (key, value) in data {
-            match value {
-                Some(value) => fsconfig_set_string(&context, key, value)?,
-                None => fsconfig_set_flag(&context, key)?,
-            }
-        }
-        fsconfig_create(&context)
-    };
-    configure().map_err(|e| (e, complaint(&context)))?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| (e, complaint(&context)))
-}
-
-/// What the kernel wrote into the context's log, as ` (tmpfs: Bad value for 'size')`.
-fn complaint(context: &OwnedFd) -> String {
-    let mut buffer = [0_u8; 256];
-    match rustix::io::read(context, &mut buffer) {
-        Ok(length) if length > 2 => format!(" ({})", String::from_utf8_lossy(&buffer[2..length]).trim()),
-        _ => String::new(),
-    }
-}
-
 /// The pure v2 hierarchy, or an empty folder where the host still has v1: nothing there is of use to a container.
 fn control_groups(root: &OwnedFd, plan: &Plan, data: &[(String, Option<String>)]) -> Result<(), Error> {
     const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
     let host = rustix::fs::statfs("/sys/fs/cgroup").map(|status| status.f_type as u64 & 0xffff_ffff);
     let read_only = plan.attributes.set | READ_ONLY;
     let mount = if host == Ok(CGROUP2_SUPER_MAGIC) {
-        detached("cgroup2", "cgroup", data, plan.attributes.set)
+        new_file_system("cgroup2", "cgroup", data, plan.attributes.set)
     } else {
         let mode = [("mode".to_owned(), Some("755".to_owned())), ("size".to_owned(), Some("4k".to_owned()))];
-        detached("tmpfs", "tmpfs", &mode, read_only)
+        new_file_system("tmpfs", "tmpfs", &mode, read_only)
     };
     let mount = mount.map_err(|(error, detail)| failed(plan, "cgroup2", detail)(error.into()))?;
     let target = match resolve::target(root, &plan.target, Kind::Directory) {
@@ -240,6 +188,6 @@ fn host_sysfs(root: &OwnedFd, plan: &Plan) -> Result<(), Error> {
     let host = super::open_outside(Path::new("/sys"), OFlags::PATH).map_err(&failed)?;
     let tree = clone_tree(&host, true).map_err(|e| failed(e.into()))?;
     let attributes = MountAttributes { set: plan.attributes.set | READ_ONLY, ..Default::default() };
-    set_mount_attributes(&tree, true, &attributes).map_err(&failed)?;
+    set_attributes(&tree, true, &attributes).map_err(&failed)?;
     attach(&tree, &target(root, plan, Kind::Directory)?).map_err(|e| failed(e.into()))
 }

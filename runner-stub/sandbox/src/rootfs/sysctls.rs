@@ -4,9 +4,10 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 
 use crate::Error;
+use crate::compat::in_root;
 use crate::spec::{NamespaceKind, Spec};
 
 /// Parameters of an IPC namespace (ipc_namespaces(7)), besides `fs.mqueue`.
@@ -77,9 +78,7 @@ pub(super) fn set(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
             continue;
         }
         let path = format!("proc/sys/{}", name.replace('.', "/"));
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(failed)?;
+        let file = in_root::open(root, path, OFlags::WRONLY, ResolveFlags::NO_SYMLINKS).map_err(failed)?;
         if rustix::fs::fstatfs(&file).map_err(failed)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
             return Err(failed(rustix::io::Errno::NOTSUP));
         }

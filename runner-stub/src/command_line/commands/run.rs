@@ -64,6 +64,7 @@ pub(crate) struct Commission {
     pub(crate) remove: bool,
     /// It is not run but written as a bundle to this empty folder.
     pub(crate) bundle: Option<PathBuf>,
+    pub(crate) driver: Option<String>,
 }
 
 /// `run`
@@ -126,6 +127,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         remove: arguments.rm,
         bundle: None,
         project: desired.project,
+        driver: settings.driver.map(|driver| driver.to_string()),
     };
     become_role(settings, &namespace, &commission, connection.as_ref().map(AsFd::as_fd))
 }
@@ -249,7 +251,8 @@ fn serve() -> Result<u8> {
     let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
     let executable = Executable::open(payload.into())?;
     let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
-    let store = Store::open(&commission.paths.data, kind).environment()?;
+    let found = supervisor::storage_driver(&commission.paths.data, commission.driver.as_deref())?;
+    let store = Store::open(&commission.paths.data, kind, found.driver).environment()?;
     supervisor::lay_out(&executable, &project, &store)?;
     for mount in &service.volumes {
         if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
@@ -269,6 +272,7 @@ fn serve() -> Result<u8> {
         one_off: true,
         image: &commission.image,
         layers: &layers,
+        driver: found.driver,
         configuration: String::new(),
         id_map: &commission.id_map,
         tty: commission.tty,

@@ -13,7 +13,7 @@ use super::super::project_files::lay_out;
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
 use crate::failure::extracting;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Step};
 use crate::project::layers_in_use;
 
 impl Supervisor {
@@ -41,6 +41,12 @@ impl Supervisor {
         let needed = plan.steps.iter().filter_map(|step| images.get(&step.service));
         let needed: BTreeMap<String, Vec<DiffId>> =
             needed.map(|image| (image.reference.clone(), image.layers.clone())).collect();
+        let makes = |step: &Step| matches!(step.action, Action::Create | Action::Recreate);
+        if let (Some(reason), true) = (&self.driver()?.reason, plan.steps.iter().any(makes)) {
+            reporter.warn(format!(
+                "each container gets a copy of its image, which takes time and room: {reason}"
+            ));
+        }
         let (store, executable) = (self.store()?, self.executable.clone());
         let extraction = reporter.extraction();
         let extracted = spawn_blocking(move || -> Result<_> {

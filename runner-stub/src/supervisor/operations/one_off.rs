@@ -75,7 +75,7 @@ impl Supervisor {
         check_binds(&desired.project, &plan)?;
         let images = BTreeMap::from([(service.to_owned(), image.clone())]);
         let layers = self.extract(&plan, &images, reporter).await?;
-        let (project, id_map) = (self.project.clone(), self.id_map.clone());
+        let (project, id_map, driver) = (self.project.clone(), self.id_map.clone(), self.driver()?.driver);
         let (container, service) = (name.to_owned(), service.to_owned());
         let (model, executable) = (desired.project.clone(), self.executable.clone());
         let created = spawn_blocking(move || {
@@ -90,6 +90,7 @@ impl Supervisor {
                 one_off: true,
                 image: &image,
                 layers: layers.get(&image.reference).map(Vec::as_slice).unwrap_or_default(),
+                driver,
                 configuration: String::new(),
                 id_map: &id_map,
                 tty: definition.tty,

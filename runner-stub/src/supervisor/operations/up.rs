@@ -150,6 +150,7 @@ impl Supervisor {
         let (project, id_map, step) = (self.project.clone(), self.id_map.clone(), step.clone());
         let name = step.container.clone();
         let (up, executable) = (Rc::clone(up), self.executable.clone());
+        let driver = self.driver()?.driver;
         let model = up.project.clone();
         let created = spawn_blocking(move || {
             create(&Making {
@@ -163,6 +164,7 @@ impl Supervisor {
                 one_off: false,
                 image: &image,
                 layers: &layers,
+                driver,
                 configuration,
                 id_map: &id_map,
                 tty: service.tty,

@@ -64,7 +64,7 @@ pub(super) fn finish(
     path: &dyn Fn() -> String,
 ) -> Result<(), Error> {
     if let Some((uid, gid)) = owners.of(metadata) {
-        fchown(fd, uid, gid).map_err(|error| owner_error(error, metadata, path))?;
+        fchown(fd, uid, gid).map_err(failed("change the owner of", path))?;
     }
     owners.note(fd, metadata);
     if mode != metadata.mode {
@@ -87,7 +87,7 @@ pub(super) fn finish_at(
 ) -> Result<(), Error> {
     if let Some((uid, gid)) = owners.of(metadata) {
         chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| owner_error(error, metadata, path))?;
+            .map_err(failed("change the owner of", path))?;
     }
     if has_mode {
         chmodat(folder, name, Mode::from_raw_mode(metadata.mode), AtFlags::empty())
@@ -140,13 +140,6 @@ fn times(metadata: &Metadata) -> Timestamps {
     let time =
         Timespec { tv_sec: metadata.mtime.seconds, tv_nsec: i64::from(metadata.mtime.nanoseconds) as _ };
     Timestamps { last_access: time, last_modification: time }
-}
-
-fn owner_error(error: Errno, metadata: &Metadata, path: &dyn Fn() -> String) -> Error {
-    match error {
-        Errno::INVAL => Error::IdOutsideMap { path: path(), uid: metadata.uid, gid: metadata.gid },
-        error => failed("change the owner of", path)(error),
-    }
 }
 
 pub(super) fn failed<E: Into<io::Error>>(

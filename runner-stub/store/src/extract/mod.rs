@@ -26,6 +26,8 @@ use self::layout::Layout;
 pub(crate) use self::metadata::Owners;
 use self::metadata::{failed, finish};
 use self::units::{Units, create_file};
+use crate::copy::OPAQUE;
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -42,12 +44,21 @@ pub(crate) struct Target {
     pub(crate) root: OwnedFd,
 }
 
+/// How layers are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    pub(crate) owners: Owners,
+    /// Says how it is written down what a layer hides.
+    pub(crate) driver: Driver,
+}
+
 /// A target with everything in order.
 struct Job<'a> {
     layer: DiffId,
     plan: &'a Plan,
     layout: Layout<'a>,
     root: BorrowedFd<'a>,
+    driver: Driver,
 }
 
 /// Extracts all targets.
@@ -55,9 +66,10 @@ pub(crate) fn extract<S: Source>(
     source: &S,
     targets: &[Target],
     threads: usize,
-    owners: Owners,
+    style: Style,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    let owners = style.owners;
     let jobs: Vec<Job<'_>> = targets
         .iter()
         .map(|target| Job {
@@ -65,6 +77,7 @@ pub(crate) fn extract<S: Source>(
             plan: &target.plan,
             layout: Layout::new(&target.plan.tree),
             root: target.root.as_fd(),
+            driver: style.driver,
         })
         .collect();
     for job in &jobs {
@@ -80,6 +93,12 @@ pub(crate) fn extract<S: Source>(
     Ok(())
 }
 
+/// An empty file whose name says everything.
+fn mark(folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(folder, name, flags, Mode::RUSR).map(drop)
+}
+
 impl Job<'_> {
     fn make_folders(&self) -> Result<(), Error> {
         let mut folders = Folders::new(self.root, &self.layout);
@@ -89,6 +108,11 @@ impl Job<'_> {
                 .map_err(failed("create", &|| self.layout.path(place)))?;
         }
         for &id in &self.layout.opaque {
+            if self.driver == Driver::Copy {
+                let folder = folders.get(id)?;
+                mark(folder, OPAQUE).map_err(failed("make opaque", &|| self.path(id)))?;
+                continue;
+            }
             // `userxattr` overlays, the only kind an ordinary user can mount, look for this name.
             let fd = self.open_folder(&mut folders, id)?;
             fsetxattr(&fd, "user.overlay.opaque", b"y", XattrFlags::empty()).map_err(

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{FileType, Mode, OFlags, makedev, mknodat, openat, symlinkat};
 
-use super::Job;
 use super::folders::Folders;
 use super::metadata::{Owners, failed, finish, finish_at};
 use super::units::{JobPiece, Small, Unit, Units, create_file};
+use super::{Job, mark};
+use crate::copy::HIDDEN;
+use crate::driver::Driver;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::source::Source;
@@ -156,10 +158,16 @@ impl<'a, S: Source> Worker<'a, S> {
                 return Ok(content.len() as u64);
             }
             Small::Whiteout(place) => {
-                // What overlayfs takes for a whiteout; anyone may make it since Linux 5.8.
                 let folder = self.folders[number as usize].get(place.folder)?;
-                mknodat(folder, place.name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))
-                    .map_err(failed("create the whiteout", &|| job.layout.path(place)))?;
+                let made = match job.driver {
+                    // What overlayfs takes for a whiteout; anyone may make it since Linux 5.8.
+                    Driver::Overlay => {
+                        let device = FileType::CharacterDevice;
+                        mknodat(folder, place.name, device, Mode::empty(), makedev(0, 0))
+                    }
+                    Driver::Copy => mark(folder, &[HIDDEN, place.name].concat()),
+                };
+                made.map_err(failed("create the whiteout", &|| job.layout.path(place)))?;
             }
             Small::Special(inode) => {
                 let Some(place) = job.layout.place(inode) else { return Ok(0) };

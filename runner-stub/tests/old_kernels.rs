@@ -1,0 +1,81 @@
+//! An application on a kernel from which everything was taken that Linux 4.19 does not have (`examples/old_kernel.rs`). With
+//! `DPACK_TEST_OLD_KERNEL` set the other suites run so, too.
+
+mod support;
+
+use serde_json::json;
+use support::{App, eventually};
+
+#[test]
+fn an_application_runs_without_the_calls_that_came_after_linux_4_19() {
+    let script = "trap 'exit 3' TERM; echo started; while :; do sleep 0.1; done";
+    let app = App::new(json!({
+        "web": {"command": ["sh", "-c", script], "volumes": ["kept:/kept"], "tmpfs": ["/tmp:size=1m"]},
+        "sealed": {"command": ["sh", "-c", script], "read_only": true, "network_mode": "none", "init": true},
+    }))
+    .on_an_old_kernel();
+    let up = app.run(&["up", "-d"]);
+    assert_eq!(up.code, Some(0), "{up:?}");
+    assert!(up.err.contains("each container gets a copy of its image"), "{up:?}");
+    eventually("both have started", || app.ok(&["logs"]).lines().count() == 2);
+
+    // What mounts are for: nothing of /proc that is masked can be read, read-only is read-only, a root too.
+    let inside = |service: &str, script: &str| app.run(&["exec", "-T", service, "sh", "-c", script]);
+    for service in ["web", "sealed"] {
+        assert_eq!(inside(service, "cat /proc/interrupts /proc/timer_list").out, "");
+        assert!(inside(service, "echo 1 > /proc/sys/kernel/panic").err.contains("ead-only"));
+        let roots = inside(service, "grep -c . /proc/self/mountinfo; cat /proc/mounts").out;
+        assert!(
+            !roots.contains(app.path("").to_str().expect("a name")),
+            "no path of the device shows: {roots}"
+        );
+        assert_eq!(inside(service, "cat /proc/1/comm").code, Some(0));
+    }
+    assert!(inside("sealed", "echo > /x").err.contains("ead-only"));
+    assert_eq!(inside("web", "echo own > /bin/new && rm /etc/passwd && cat /bin/new").out, "own\n");
+    assert_eq!(inside("sealed", "ls /bin/new /etc/passwd").out, "/etc/passwd\n", "each has its own copy");
+    assert_eq!(inside("web", "echo kept > /kept/file; echo x > /tmp/x; df /tmp | tail -1").code, Some(0));
+
+    let file = app.path("copied");
+    app.ok(&["cp", "web:/kept/file", file.to_str().expect("a name")]);
+    assert_eq!(std::fs::read_to_string(file).expect("a copy"), "kept\n");
+    assert_eq!(app.run(&["run", "--rm", "web", "sh", "-c", "cat /kept/file; exit 7"]).out, "kept\n");
+
+    app.ok(&["stop", "web"]);
+    assert_eq!(app.ps()["test-web-1"]["ExitCode"], 3, "the signal arrived");
+    // A stopped container that is read-only takes nothing in: its files may be the layers'.
+    app.ok(&["stop", "sealed"]);
+    let refused = app.run(&["cp", app.path("copied").to_str().expect("a name"), "sealed:/etc/passwd"]);
+    assert!(refused.code != Some(0) && refused.err.contains("ead-only"), "{refused:?}");
+    app.ok(&["start"]);
+    assert_eq!(inside("web", "cat /bin/new; ls /etc/passwd").out, "own\n", "what was written is still there");
+    app.ok(&["down", "-v"]);
+    assert!(app.ps().is_empty());
+}
+
+#[test]
+fn the_storage_driver_is_found_by_trying_and_can_be_asked_for() {
+    let driver = |app: &App| std::fs::read_to_string(app.path("data/layers/driver")).expect("a driver");
+    let service = || App::new(json!({"web": {"command": ["cat", "/etc/passwd"]}}));
+    let app = service();
+    app.ok(&["run", "--rm", "web"]);
+    assert!(app.path("data/layers/full").exists() || app.path("data/layers/single").exists());
+    assert!(driver(&app).contains(" overlay "), "{}", driver(&app));
+    let app = service().on_an_old_kernel();
+    app.ok(&["run", "--rm", "web"]);
+    assert!(
+        driver(&app).contains(" copy overlayfs cannot be mounted in a user namespace"),
+        "{}",
+        driver(&app)
+    );
+
+    let app = service();
+    let asked = |name: &str| {
+        let variables = [("DPACK_STORAGE_DRIVER".to_owned(), name.to_owned())].into_iter().collect();
+        app.run_with(&["run", "--rm", "web"], &variables)
+    };
+    let copied = asked("copy");
+    assert!(copied.code == Some(0) && copied.out.starts_with("root:"), "{copied:?}");
+    assert!(app.path("data/layers/full-copy").exists() || app.path("data/layers/single-copy").exists());
+    assert_eq!(asked("vfs").err, "error: `vfs` is no storage driver: there are `overlay` and `copy`\n");
+}
