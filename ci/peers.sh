@@ -1,7 +1,7 @@
 #!/bin/bash
 # peers.sh [DIR]: a root folder with the programs that `cargo xtask bench` compares with, and DIR/enter to run them in it.
 #
-# Debian unstable has current ones; about 400 MB and 30 s, once. DIR is $DPACK_PEERS, else ~/.cache/dpack-peers. Needs root
+# Debian unstable has current ones; about 900 MB and 60 s, once. DIR is $DPACK_PEERS, else ~/.cache/dpack-peers. Needs root
 # (mounts), and uses the package mirror that this machine already has. Prints DIR.
 #
 # `DIR/enter USER COMMAND...` runs a command as root or as the ordinary user `dev` (uid 1500, with subordinate IDs), in a
@@ -43,5 +43,12 @@ exec setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="/home/$u
 ' sh "$root" "$user" "$@"
 ENTER
   chmod +x "$dir/enter.new"; mv "$dir/enter.new" "$dir/enter"
+fi
+# into roots of before, too: nothing is taken from whoever works in them
+if [ ! -x "$root/usr/sbin/dockerd" ]; then
+  say "adding Docker Engine and Docker Compose"
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends docker.io docker-cli docker-compose iptables' \
+    >"$dir/docker.log" 2>&1 </dev/null || { tail -n 20 "$dir/docker.log" >&2; exit 1; }
 fi
 echo "$dir"

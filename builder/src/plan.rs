@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dpack_compose::Project;
-use dpack_compose::project::Build;
+use dpack_compose::project::{Build, Service};
 use dpack_payload::platform::Platform;
 use dpack_targets::{TARGETS, Target};
 
@@ -119,8 +119,11 @@ pub fn plan(
     sources: &BTreeMap<String, LocalSource>,
 ) -> Result<Plan, Error> {
     let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in project.services.keys() {
+    for (name, service) in &project.services {
         services.entry(image_name(project, name)).or_default().push(name.clone());
+        for image in service.other_images() {
+            services.entry(image.to_owned()).or_default();
+        }
     }
     if services.is_empty() {
         return Err(Error::NoServices(project.name.clone()));
@@ -133,8 +136,13 @@ pub fn plan(
         if let Some((name, _)) = source {
             unused.remove(name);
         } else {
+            let users = || {
+                let uses =
+                    |(_, service): &(_, &Service)| service.other_images().any(|image| image == reference);
+                project.services.iter().filter(uses).map(|(name, _)| name.clone()).collect::<Vec<_>>()
+            };
             ImageReference::parse(&reference).map_err(|source| Error::Reference {
-                service: services.join(", "),
+                service: if services.is_empty() { users() } else { services.clone() }.join(", "),
                 source: Box::new(source),
             })?;
             build = planned_build(project, &reference, &services)?;
@@ -193,8 +201,6 @@ fn same_image(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use dpack_compose::project::Service;
-
     use super::*;
 
     fn project(services: &[(&str, &str)]) -> Project {

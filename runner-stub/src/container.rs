@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{Network, NetworkMode, Port, Project, Service};
+use dpack_compose::project::{MountSource, Network, NetworkMode, Port, Project, Service};
 use dpack_payload::digest::{DiffId, Digest};
 use dpack_sandbox::record;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,9 @@ pub(crate) struct Supervision {
     /// Restarts in a row, for the back-off and `on-failure:N`.
     #[serde(default)]
     pub(crate) restarts: u32,
+    /// Its `pre_start` has been carried out.
+    #[serde(default)]
+    pub(crate) prepared: bool,
     /// Published ports with the port numbers that the kernel chose filled in.
     #[serde(default)]
     pub(crate) ports: Vec<Port>,
@@ -110,7 +113,14 @@ pub(crate) struct Supervision {
 
 impl Default for Supervision {
     fn default() -> Self {
-        Self { version: VERSION, wanted: false, restarting: false, restarts: 0, ports: Vec::new() }
+        Self {
+            version: VERSION,
+            wanted: false,
+            restarting: false,
+            restarts: 0,
+            prepared: false,
+            ports: Vec::new(),
+        }
     }
 }
 
@@ -286,11 +296,12 @@ pub(crate) fn prefix<'a>(name: &'a str, project: &str) -> &'a str {
 }
 
 /// Changes when the container has to be made anew: the service (without what only orders starts), its configs and secrets,
-/// its image, the ID map.
+/// its images, the places of its volumes, the ID map.
 pub(crate) fn configuration_hash(
     project: &Project,
     service: &Service,
     image: &Digest,
+    others: &[Digest],
     id_map: &str,
 ) -> Result<String> {
     // What orders starts, and how many there are, is no property of a container.
@@ -302,10 +313,21 @@ pub(crate) fn configuration_hash(
         .chain(service.secrets.iter().map(|file| project.secrets.get(&file.source)))
         .collect();
     let networks = network_properties(project, service);
-    let encoded = match (files.is_empty(), networks.is_empty()) {
-        (true, true) => serde_json::to_vec(&(&own, image, id_map)),
-        (false, true) => serde_json::to_vec(&(&own, image, id_map, files)),
-        (_, false) => serde_json::to_vec(&(&own, image, id_map, files, networks)),
+    let places: Vec<_> = service
+        .volumes
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountSource::Volume { source: Some(key), .. } => project.volumes.get(key)?.place.as_ref(),
+            _ => None,
+        })
+        .collect();
+    // What says nothing is left out, so that a newer runner makes nothing anew.
+    let mounts = (!places.is_empty() || !others.is_empty()).then_some((places, others));
+    let encoded = match (files.is_empty(), networks.is_empty(), mounts) {
+        (true, true, None) => serde_json::to_vec(&(&own, image, id_map)),
+        (false, true, None) => serde_json::to_vec(&(&own, image, id_map, files)),
+        (_, false, None) => serde_json::to_vec(&(&own, image, id_map, files, networks)),
+        (_, _, Some(mounts)) => serde_json::to_vec(&(&own, image, id_map, files, networks, mounts)),
     };
     let text = encoded.context("failed to encode a service")?;
     Ok(Digest::of(&text).hex())
@@ -352,7 +374,7 @@ mod tests {
     fn the_configuration_hash_follows_what_the_container_is_made_of() {
         let (image, service) = (Digest::of(b"1"), Service { image: "a".into(), ..Service::default() });
         let hash = |service: &Service, image| {
-            configuration_hash(&Project::default(), service, &image, "full").unwrap()
+            configuration_hash(&Project::default(), service, &image, &[], "full").unwrap()
         };
         let base = hash(&service, image);
         let mut ordered = service.clone();
@@ -360,7 +382,7 @@ mod tests {
         assert_eq!(hash(&ordered, image), base, "order of start is no property of the container");
         assert_ne!(hash(&service, Digest::of(b"2")), base);
         assert_ne!(hash(&Service { user: Some("1".into()), ..service.clone() }, image), base);
-        assert_ne!(configuration_hash(&Project::default(), &service, &image, "single").unwrap(), base);
+        assert_ne!(configuration_hash(&Project::default(), &service, &image, &[], "single").unwrap(), base);
     }
 
     #[test]

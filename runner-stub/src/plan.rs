@@ -137,6 +137,9 @@ pub(crate) struct UpOptions {
     pub(crate) wait: bool,
     /// Seconds after which that is an error.
     pub(crate) wait_timeout: Option<u32>,
+    /// What is in anonymous volumes goes with the container that is made anew.
+    #[serde(default)]
+    pub(crate) renew_volumes: bool,
 }
 
 /// Which containers that are there are made anew.

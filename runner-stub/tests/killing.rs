@@ -8,11 +8,11 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::{App, eventually};
+use support::App;
 
 /// xorshift64*: good enough to be unpredictable, and can be repeated.
 struct Random(u64);
@@ -87,10 +87,13 @@ fn whatever_is_killed_the_next_command_is_right() {
 fn down_leaves_nothing(app: &App, what: &str) {
     let down = app.run(&["down", "-v", "-t", "1"]);
     assert_eq!(down.code, Some(0), "{what}\n{}\n{}", down.err, app.supervisor_log());
-    let log = app.supervisor_log();
-    eventually(&format!("{what}: all processes are gone: {:?}\n{log}", processes(app)), || {
-        processes(app).is_empty()
-    });
+    let begin = Instant::now();
+    while !processes(app).is_empty() {
+        let log = app.supervisor_log();
+        let late = begin.elapsed() > Duration::from_secs(60);
+        assert!(!late, "{what}: still there after a minute: {:?}\n{log}", processes(app));
+        std::thread::sleep(Duration::from_millis(50));
+    }
     for gone in ["data/projects/test", "run/dpack/test"] {
         let entries = files(&app.path(gone));
         assert!(entries.is_empty(), "{what}: left in {gone}: {entries:?}");

@@ -594,3 +594,83 @@ fn an_id_that_this_user_does_not_have_is_said_with_how_many_are_needed() {
     assert!(ended.err.contains("\nhint: 4200000 subordinate IDs are needed"), "{ended:?}");
     assert_eq!(ended.err.matches("hint:").count(), 1, "{ended:?}");
 }
+
+#[test]
+fn pre_start_comes_first_once_and_its_failure_stops_what_follows() {
+    let services = |last: &str| {
+        json!({
+            "web": {
+                "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                "volumes": ["kept:/kept"], "environment": {"WHO": "web"}, "scale": 2, "user": "guest",
+                "pre_start": [
+                    {"command": "sh -c 'echo first of $$WHO by $$(id -u) >> /kept/log; echo x > /data/mine; chmod 777 /kept; chmod 666 /kept/log'",
+                     "user": "root"},
+                    {"command": ["sh", "-c", "echo each >> /kept/log"], "per_replica": true},
+                    {"image": "busybox", "command": ["sh", "-c", last], "environment": {"WHO": "step"}},
+                ],
+            },
+            "late": {"command": ["true"], "depends_on": ["web"], "network_mode": "none"},
+        })
+    };
+    let app = App::new(services("echo last of $$WHO by $$(id -u) >> /kept/log"));
+    app.ok(&["up", "-d"]);
+    let log = || app.ok(&["exec", "-T", "web", "cat", "/kept/log"]);
+    let once = "first of web by 0\neach\nlast of step by 0\n";
+    assert_eq!(log(), format!("{once}each\n"));
+    let mine = |index: &str| app.run(&["exec", "-T", "--index", index, "web", "cat", "/data/mine"]).out;
+    assert_eq!(mine("1") + &mine("2"), "x\n", "the first one's anonymous volume is the step's, too");
+    assert!(!app.ps().keys().any(|name| name.contains("pre_start")), "{:?}", app.ps().keys());
+
+    app.ok(&["up", "-d"]);
+    app.ok(&["restart", "-t", "1"]);
+    assert_eq!(log(), format!("{once}each\n"), "nothing was made anew");
+    app.ok(&["up", "-d", "--force-recreate", "-t", "1"]);
+    assert_eq!(log(), format!("{once}each\n{once}each\n"));
+
+    app.ok(&["down", "-v", "-t", "1"]);
+    app.replace(services("echo no good; exit 7"));
+    let failed = app.run(&["up", "-d"]);
+    assert!(
+        failed.err.contains("service `web`: pre_start[2] exited with status 7\nno good"),
+        "{}",
+        failed.err
+    );
+    assert_eq!(failed.code, Some(4));
+    assert_eq!([app.state("test-web-1"), app.state("test-late-1")], ["created", "created"]);
+    let start = app.run(&["start", "web"]);
+    assert!(start.err.contains("its `pre_start` has not been carried out"), "{}", start.err);
+    app.replace(services("exit 0"));
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.state("test-web-2"), "running");
+}
+
+#[test]
+fn a_volume_may_lie_elsewhere_on_the_device() {
+    let waits = json!({"command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+        "network_mode": "none", "volumes": ["there:/there", "fast:/data"]});
+    let content = json!({
+        "services": {"web": waits},
+        "volumes": {
+            "there": {"driver_opts": {"type": "none", "o": "bind", "device": "./there"}},
+            "fast": {"driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": "size=4m"}},
+        },
+    });
+    let app = App::with_files(content, &std::collections::BTreeMap::new());
+    let missing = app.run(&["up", "-d"]);
+    let folder = app.path("there");
+    assert_eq!(missing.code, Some(3));
+    let said =
+        format!("error: volume `there` lies in `{}`, which is no folder\nhint: mkdir -p", folder.display());
+    assert!(missing.err.contains(&said), "{}", missing.err);
+    std::fs::create_dir(&folder).unwrap();
+    app.ok(&["up", "-d"]);
+    app.ok(&["exec", "-T", "web", "sh", "-c", "echo kept > /there/file; cp /bin/busybox /data/echo"]);
+    assert_eq!(
+        app.ok(&["exec", "-T", "web", "/data/echo", "hi"]),
+        "hi\n",
+        "a volume's programs can be executed"
+    );
+    assert_eq!(app.ok(&["exec", "-T", "web", "cat", "/data/from-image"]), "x", "it began as any new volume");
+    app.ok(&["down", "-v"]);
+    assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "kept\n");
+}

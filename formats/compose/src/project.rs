@@ -175,9 +175,6 @@ pub struct Service {
     /// Size of `/dev/shm` in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
-    /// Options of the storage driver.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub storage_opt: BTreeMap<String, String>,
     /// NIS domain name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
@@ -229,9 +226,6 @@ pub struct Service {
     /// Limits of the control group.
     #[serde(skip_serializing_if = "is_default")]
     pub resources: Resources,
-    /// Control group the container's own one is made in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup_parent: Option<String>,
     /// Who sees which control groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupNamespace>,
@@ -244,9 +238,17 @@ pub struct Service {
     /// Host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uts: Option<Namespace>,
-    /// Users.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub userns_mode: Option<Namespace>,
+}
+
+impl Service {
+    /// Images that it needs besides its own: those of mounts and of `pre_start`.
+    pub fn other_images(&self) -> impl Iterator<Item = &str> {
+        let mounted = self.volumes.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { source, .. } => Some(source.as_str()),
+            _ => None,
+        });
+        mounted.chain(self.pre_start.iter().filter_map(|hook| hook.image.as_deref()))
+    }
 }
 
 /// A named volume of the project.
@@ -261,9 +263,26 @@ pub struct Volume {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Options of the `local` driver.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    /// Where its data lies; the project's data folder when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<VolumePlace>,
+}
+
+/// Where the `local` driver's options put a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumePlace {
+    /// A folder of the device: absolute, relative to the folder of the executable (starts with `.`) or home (`~`).
+    Bind(String),
+    /// Memory, as long as its container runs.
+    Tmpfs {
+        /// Limit in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// Permission bits; 0o1777 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+    },
 }
 
 /// Keeps what says nothing out of stored projects, so that a new field changes no configuration hash.

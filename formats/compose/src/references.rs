@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::{Path, Position, Report};
 use crate::node::{Entry, Node};
-use crate::project::{MountSource, NetworkMode, Port, Project, Service};
+use crate::project::{MountSource, NetworkMode, Port, Project, Service, VolumePlace};
 use crate::suggest;
 
 /// Reports every reference that does not hold. `tree` is what the project was read from, and knows positions.
@@ -28,6 +28,7 @@ pub(crate) fn check(project: &Project, tree: &Node, report: &mut Report) {
             }
         }
     }
+    memory_volumes(project, tree, report);
     cycle(project, tree, report);
     container_names(project, tree, report);
     ports(project, tree, report);
@@ -56,6 +57,29 @@ pub(crate) fn images(project: &Project, tree: &Node, report: &mut Report) {
                 let path = path.key("secrets");
                 missing("secret", secret, &project.secrets, item.at, &path.index(index), report);
             }
+        }
+    }
+}
+
+/// A tmpfs is in one container's memory.
+fn memory_volumes(project: &Project, tree: &Node, report: &mut Report) {
+    let path = Path::Root.key("volumes");
+    for (key, volume) in &project.volumes {
+        if !matches!(volume.place, Some(VolumePlace::Tmpfs { .. })) {
+            continue;
+        }
+        let uses = |service: &Service| {
+            service.volumes.iter().any(|mount| {
+                matches!(&mount.source, MountSource::Volume { source: Some(source), .. } if source == key)
+            })
+        };
+        let users = project.services.values().filter(|service| uses(service));
+        if users.map(|service| service.replicas.unwrap_or(1)).sum::<u32>() > 1 {
+            let at = entry(tree, &["volumes", key]).map_or_else(Default::default, |entry| entry.node.at);
+            let path = path.key(key);
+            let message =
+                "a tmpfs that several containers see needs root; each can have one of its own (`tmpfs:`)";
+            report.refuse(at, &path.key("driver_opts"), message);
         }
     }
 }

@@ -81,7 +81,7 @@ fn volume(node: &Node, path: &Path<'_>, report: &mut Report) -> Volume {
         name: values::text(node, "name").unwrap_or_default().to_owned(),
         external: values::flag(node, "external"),
         labels: values::pairs(node, "labels"),
-        driver_opts: values::pairs(node, "driver_opts"),
+        place: mounts::volume_place(node, path, report),
     }
 }
 

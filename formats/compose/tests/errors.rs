@@ -48,6 +48,52 @@ fn check(cases: &[(&str, &str)]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The message for `driver_opts` of a volume; positions are those of line 3.
+#[test]
+fn volume_options() {
+    let of = |options: &str, more: &str| {
+        errors(&format!(
+            "services: {{web: {{image: a, volumes: ['v:/v']{more}}}}}\nvolumes:\n  v: {{driver_opts: {options}}}\n"
+        ))
+    };
+    for (options, more, expected) in [
+        (
+            "{type: nfs, o: addr=x, device: ':/x'}",
+            "",
+            "compose.yml:3:27: volumes.v.driver_opts.type: mounting `nfs` on the device needs root; there are `none` with \
+             `o: bind`, and `tmpfs`",
+        ),
+        (
+            "{type: none, o: 'bind,ro', device: /x}",
+            "",
+            "compose.yml:3:36: volumes.v.driver_opts.o: the mount option `ro` has no place here",
+        ),
+        (
+            "{type: none, o: bind}",
+            "",
+            "compose.yml:3:20: volumes.v.driver_opts.device: a bind needs the path of a folder",
+        ),
+        (
+            "{size: 1g}",
+            "",
+            "compose.yml:3:21: volumes.v.driver_opts.size: the `local` driver has no such option",
+        ),
+        (
+            "{type: tmpfs, o: size=much}",
+            "",
+            "compose.yml:3:37: volumes.v.driver_opts.o: `much` is not a size, expected a number and b, k, m, g or t",
+        ),
+        (
+            "{type: tmpfs}",
+            ", scale: 2",
+            "compose.yml:3:6: volumes.v.driver_opts: a tmpfs that several containers see needs root; each can have one of \
+             its own (`tmpfs:`)",
+        ),
+    ] {
+        assert_eq!(of(options, more), expected, "{options}");
+    }
+}
+
 #[test]
 fn logging() {
     check(&[
@@ -119,6 +165,18 @@ fn keys() {
         (
             "ports: [{target: 80, publish: 80}]",
             "compose.yml:4:26: services.web.ports[0].publish: unknown key\n  hint: did you mean `published`?",
+        ),
+        (
+            "cgroup_parent: x",
+            "compose.yml:4:5: services.web.cgroup_parent: groups beside the one that the user was given need root",
+        ),
+        (
+            "storage_opt: {size: 1g}",
+            "compose.yml:4:5: services.web.storage_opt: limits of the writable layer are quotas, which only root sets",
+        ),
+        (
+            "userns_mode: keep-id",
+            "compose.yml:4:18: services.web.userns_mode: expected `host`, found `keep-id`",
         ),
         ("image: b", "compose.yml:4:5: key `image` is already defined in line 3"),
     ]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dpack_compose::project::{Ipc as SharedIpc, Namespace as Shared, NetworkMode, Service};
+use dpack_compose::project::{CgroupNamespace, Ipc as SharedIpc, Namespace as Shared, NetworkMode, Service};
 
 use crate::annotation;
 use crate::image::ImageConfig;
@@ -154,6 +154,7 @@ fn namespaces(input: &BundleInput<'_>) -> Result<Vec<Namespace>, BundleError> {
                 Some(SharedIpc::Service(_) | SharedIpc::Container(_)) => Some(joined("ipc")?),
                 _ => None,
             },
+            Cgroup if service.cgroup == Some(CgroupNamespace::Host) => continue,
             _ => None,
         };
         let path = path.map(|path| text(&path)).transpose()?;

@@ -6,7 +6,9 @@
 
 use std::path::PathBuf;
 
-use dpack_compose::project::{Ipc, Mount as ServiceMount, MountSource, NetworkMode, Service};
+use dpack_compose::project::{
+    CgroupNamespace, Ipc, Mount as ServiceMount, MountSource, NetworkMode, Service,
+};
 
 use crate::image::ImageConfig;
 use crate::input::{BundleError, BundleInput, JOINED, text};
@@ -21,13 +23,18 @@ pub const COPY_UP: &str = "x-dpack.copyup";
 /// that. Volumes belong to containers, which may put links into them.
 pub const SUBPATH: &str = "x-dpack.subpath";
 
+/// Private option of an overlay, with `=` and a JSON list of folders, the lowest first: an image's layers as one tree.
+pub const LAYERS: &str = "x-dpack.layers";
+
 /// A planned mount and where its data lies on the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedMount {
     /// As [`plan`] listed it.
     pub mount: ServiceMount,
-    /// Absolute path of the volume's folder or of the bind mount's source; unused for a tmpfs.
+    /// Absolute path of the volume's folder or of the bind mount's source; unused for a tmpfs and an image.
     pub source: PathBuf,
+    /// Folders of an image's layers, the lowest first.
+    pub layers: Vec<PathBuf>,
 }
 
 /// Why the mounts of a service make no sense.
@@ -98,10 +105,16 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
             others.push(bind(target, source, read_only));
         }
     }
-    for ResolvedMount { mount, source } in input.mounts {
+    for ResolvedMount { mount, source, layers } in input.mounts {
         let target = mount.target.clone();
         others.push(match &mount.source {
-            MountSource::Tmpfs { size, mode } => tmpfs(target, mount.read_only, *size, *mode),
+            MountSource::Tmpfs { volume: true, size, mode } => {
+                let mut made = tmpfs(target, mount.read_only, *size, *mode);
+                made.options.retain(|option| option != "noexec");
+                made.options.push("tmpcopyup".to_owned());
+                made
+            }
+            MountSource::Tmpfs { size, mode, .. } => tmpfs(target, mount.read_only, *size, *mode),
             MountSource::Bind { propagation, not_recursive, .. } => {
                 let mut made = bind(target, text(source)?, mount.read_only);
                 if *not_recursive {
@@ -113,7 +126,7 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
                 }
                 made
             }
-            MountSource::Image { .. } => bind(target, text(source)?, true),
+            MountSource::Image { subpath, .. } => image(target, layers, subpath.as_deref())?,
             MountSource::Volume { nocopy, subpath, .. } => {
                 let mut mount = bind(target, text(source)?, mount.read_only);
                 if let Some(subpath) = subpath {
@@ -175,6 +188,13 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
         // The group tty, which does not exist where only one ID does.
         pts.options.push("gid=5".to_owned());
     }
+    let cgroup = if input.service.cgroup == Some(CgroupNamespace::Host) {
+        // A file system of the namespace that the device is in can be mounted only there.
+        let options = ["rbind", "rprivate", "rnosuid", "rnoexec", "rnodev", "rro"];
+        Mount { source: Some("/sys/fs/cgroup".to_owned()), ..mount("/sys/fs/cgroup", "bind", &options) }
+    } else {
+        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"])
+    };
     let sys = if input.service.network == NetworkMode::Host {
         // sysfs can be mounted only by who owns the network namespace, and the device's is not ours.
         // Recursive: tracefs, bpf, cgroups and others are mounted below it.
@@ -188,7 +208,7 @@ fn defaults(input: &BundleInput<'_>) -> Vec<Mount> {
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         pts,
         sys,
-        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        cgroup,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         Mount {
             source: Some("shm".to_owned()),
@@ -202,6 +222,21 @@ fn bind(destination: String, source: String, read_only: bool) -> Mount {
     let access: &[&str] = if read_only { &["ro", "rro"] } else { &["rw"] };
     let options = [&["rbind", "rprivate"], access].concat().into_iter().map(str::to_owned).collect();
     Mount { destination, kind: Some("bind".to_owned()), source: Some(source), options }
+}
+
+/// One layer is mounted as it is: an overlay has at least two (overlayfs without an upper directory).
+fn image(destination: String, layers: &[PathBuf], subpath: Option<&str>) -> Result<Mount, BundleError> {
+    let mut mount = match layers {
+        [layer] => bind(destination, text(layer)?, true),
+        layers => {
+            let layers = layers.iter().map(|layer| text(layer)).collect::<Result<Vec<_>, _>>()?;
+            let layers = format!("{LAYERS}={}", serde_json::Value::from(layers));
+            let source = Some("overlay".to_owned());
+            Mount { destination, kind: source.clone(), source, options: vec!["ro".to_owned(), layers] }
+        }
+    };
+    mount.options.extend(subpath.map(|subpath| format!("{SUBPATH}={subpath}")));
+    Ok(mount)
 }
 
 /// Docker's options for a tmpfs; the kernel's own defaults for size and mode are half of the memory and 1777.

@@ -41,7 +41,11 @@ fn bundle(service: &Service, image: &ImageConfig) -> Result<Spec, BundleError> {
     let mounts: Vec<ResolvedMount> = plan(service, image)
         .unwrap()
         .into_iter()
-        .map(|mount| ResolvedMount { source: Path::new("/volumes").join(&mount.target[1..]), mount })
+        .map(|mount| ResolvedMount {
+            source: Path::new("/volumes").join(&mount.target[1..]),
+            layers: Vec::new(),
+            mount,
+        })
         .collect();
     spec(&BundleInput {
         service,
@@ -207,7 +211,7 @@ fn mounts_of_the_service_replace_defaults_and_go_from_shallow_to_deep() {
             mount("/data/deep/er", false, volume()),
             mount("/data", true, bind()),
             mount("/etc/hosts", false, bind()),
-            mount("/dev/shm", false, MountSource::Tmpfs { size: Some(1024), mode: None }),
+            mount("/dev/shm", false, MountSource::Tmpfs { volume: false, size: Some(1024), mode: None }),
         ],
         ..service()
     };
@@ -267,7 +271,7 @@ fn another_implementation_reads_the_same_document() {
     let volumes = vec![Mount {
         target: "/t".into(),
         read_only: false,
-        source: MountSource::Tmpfs { size: Some(1), mode: Some(0o700) },
+        source: MountSource::Tmpfs { volume: false, size: Some(1), mode: Some(0o700) },
     }];
     let mut spec =
         bundle(&Service { init: true, volumes, user: Some("redis".into()), ..service() }, &redis()).unwrap();

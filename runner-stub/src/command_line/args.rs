@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Show what happens to containers, as it happens
     Events(Events),
     /// Wait until containers stop, and print their exit status
-    Wait(Services),
+    Wait(Wait),
     /// Print the address on which a port of a container is published
     Port(PrivatePort),
     /// Run a command in a running container
@@ -124,6 +124,12 @@ pub(crate) struct Making {
     /// Accepted, without meaning: nothing is built on the device
     #[arg(long, hide = true)]
     pub(crate) no_build: bool,
+    /// For scripts written for Docker Compose: nothing is pulled, so nothing is to be quiet about
+    #[arg(long, hide = true)]
+    pub(crate) quiet_pull: bool,
+    /// For scripts written for Docker Compose: nothing is asked
+    #[arg(short, long, hide = true)]
+    pub(crate) yes: bool,
 }
 
 /// `up`
@@ -167,6 +173,12 @@ pub(crate) struct Up {
     /// Do not show the output of these services
     #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
     pub(crate) no_attach: Vec<String>,
+    /// Show the output of what the services depend on, too
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) attach_dependencies: bool,
+    /// Make anonymous volumes anew with their containers, instead of keeping what is in them
+    #[arg(short = 'V', long)]
+    pub(crate) renew_anon_volumes: bool,
     /// Show when each line was written
     #[arg(long)]
     pub(crate) timestamps: bool,
@@ -257,6 +269,12 @@ pub(crate) struct Stats {
     /// Once only
     #[arg(long)]
     pub(crate) no_stream: bool,
+    /// Containers that do not run, too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// For scripts written for Docker Compose: nothing is cut off
+    #[arg(long, hide = true)]
+    pub(crate) no_trunc: bool,
     #[command(flatten)]
     pub(crate) format: Format,
     /// Services to show; all when none is named
@@ -442,6 +460,21 @@ pub(crate) struct Run {
     /// Publish a port
     #[arg(short, long, value_name = "[IP:]PUBLISHED:TARGET", conflicts_with = "service_ports")]
     pub(crate) publish: Vec<String>,
+    /// Variables of the container from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_from_file: Vec<PathBuf>,
+    /// Give a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// For scripts written for Docker Compose: nothing is pulled
+    #[arg(long, hide = true)]
+    pub(crate) quiet_pull: bool,
     /// Publish the ports of the service
     #[arg(short = 'P', long)]
     pub(crate) service_ports: bool,
@@ -496,6 +529,15 @@ pub(crate) struct Stop {
 }
 
 /// `start`, `wait`
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Remove the project when the first of them has stopped
+    #[arg(long)]
+    pub(crate) down_project: bool,
+    /// Services; all when none is named
+    pub(crate) services: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Services {
     /// Services; all when none is named
@@ -552,6 +594,12 @@ pub(crate) struct Config {
     /// Names of the volumes only
     #[arg(long)]
     pub(crate) volumes: bool,
+    /// Names of the networks only
+    #[arg(long)]
+    pub(crate) networks: bool,
+    /// Names of the profiles only
+    #[arg(long)]
+    pub(crate) profiles: bool,
     /// Variables of the application, their values and where each comes from
     #[arg(long)]
     pub(crate) environment: bool,
@@ -568,8 +616,9 @@ pub(crate) struct Version {
     /// Version number only
     #[arg(long)]
     pub(crate) short: bool,
-    #[command(flatten)]
-    pub(crate) format: Format,
+    /// How data is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) format: OutputFormat,
 }
 
 /// `network`

@@ -16,17 +16,25 @@ pub(crate) struct Display {
     items: Vec<(String, String, bool)>,
     drawn: usize,
     layers: Option<(u64, u64)>,
+    /// Only warnings are shown.
+    quiet: bool,
 }
 
 impl Display {
     /// `redraw`: standard error is a terminal that can go up a line.
     pub(crate) fn new(redraw: bool) -> Self {
-        Self { redraw, items: Vec::new(), drawn: 0, layers: None }
+        Self { redraw, items: Vec::new(), drawn: 0, layers: None, quiet: false }
+    }
+
+    /// Shows warnings only.
+    pub(crate) fn quiet() -> Self {
+        Self { quiet: true, ..Self::new(false) }
     }
 
     /// Shows an event that is not the last.
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
+            Event::Progress(_) if self.quiet => {}
             Event::Progress(Progress::Item { kind, name, phase }) => self.item(*kind, name, *phase),
             Event::Progress(Progress::Layers { done, total }) => self.layers(*done, *total),
             Event::Warning(text) => {

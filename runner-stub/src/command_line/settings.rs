@@ -16,7 +16,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{FileSource, MountSource, Project};
+use dpack_compose::project::{FileSource, MountSource, Project, VolumePlace};
 use dpack_compose::{Environment, Model, Resolved};
 use dpack_payload::digest::DiffId;
 use dpack_store::Driver;
@@ -169,6 +169,11 @@ impl Settings {
                 if let MountSource::Bind { source, .. } = &mut mount.source {
                     *source = self.device_path(source, travelling, || format!("service `{name}` mounts"))?;
                 }
+            }
+        }
+        for (name, volume) in &mut project.volumes {
+            if let Some(VolumePlace::Bind(path)) = &mut volume.place {
+                *path = self.device_path(path, None, || format!("volume `{name}` is"))?;
             }
         }
         let objects = project.configs.iter_mut().chain(&mut project.secrets);

@@ -1,5 +1,6 @@
 //! Making a container's folder, and starting what is in it. Blocking; used by the supervisor and by `run`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use dpack_bundle::{BundleInput, Host, files as etc};
 use dpack_compose::project::{NetworkMode, Port, Project, Service};
 use dpack_network::{Attach, Attached};
 use dpack_payload::application::Image;
+use dpack_payload::digest::DiffId;
 use dpack_sandbox::Home;
 use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::shim::{self, CreateOptions};
@@ -57,9 +59,11 @@ pub(crate) struct Making<'a> {
     pub(crate) one_off: bool,
     /// Its image.
     pub(crate) image: &'a Image,
-    /// The image's layers on this device, lowest first.
-    pub(crate) layers: &'a [PathBuf],
-    /// How they become its root file system.
+    /// Layers of the images it needs on this device, lowest first, by reference.
+    pub(crate) stacks: &'a BTreeMap<String, Vec<PathBuf>>,
+    /// The container whose anonymous volumes it has: itself, but for `pre_start`.
+    pub(crate) anonymous_of: &'a str,
+    /// How layers become its root file system.
     pub(crate) driver: Driver,
     /// [`crate::container::configuration_hash`].
     pub(crate) configuration: String,
@@ -90,8 +94,9 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     make("rootfs")?;
     make("etc")?;
     let id = random_id()?;
+    let stack = making.stacks.get(&making.image.reference).context("an image has no layers")?;
+    let mut layers = stack.as_slice();
     let mounts = sources::resolve(making, &image)?;
-    let mut layers = making.layers;
     let copy = [folder.join("rootfs")];
     if making.driver == Driver::Copy {
         let copied = dpack_store::copy_layers(layers, &copy[0], making.service.read_only);
@@ -142,7 +147,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         remove: making.remove,
         image: making.image.reference.clone(),
         digest: making.image.digest,
-        layers: making.image.layers.clone(),
+        layers: layers_of(making)?,
         configuration: making.configuration.clone(),
         created: time::format(time::now()),
         command: spec.process.args.clone(),
@@ -166,6 +171,15 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
 pub(crate) fn storage_driver(data: &Path, asked: Option<&str>) -> Result<Found> {
     let asked = asked.map(str::parse).transpose()?;
     driver::find(data, asked).environment()
+}
+
+/// Layers that must not go while the container is there.
+fn layers_of(making: &Making<'_>) -> Result<Vec<DiffId>> {
+    let mut layers = making.image.layers.clone();
+    for image in making.service.other_images() {
+        layers.extend(&making.executable.image(making.service_name, image)?.layers);
+    }
+    Ok(layers)
 }
 
 fn machine() -> Machine {

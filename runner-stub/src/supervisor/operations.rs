@@ -4,6 +4,7 @@ mod down;
 mod layers;
 mod one_off;
 mod ports;
+mod pre_start;
 mod up;
 
 pub(crate) use layers::threads;
@@ -126,6 +127,7 @@ impl Supervisor {
                     .with_context(|| format!("container {} is gone", step.container))?;
                 let begins = step.action == Action::Start;
                 if begins {
+                    Supervisor::check_prepared(&unit)?;
                     supervisor.await_needs(&step.needs, &reporter).await?;
                     reporter.container(&step.container, Phase::Starting);
                 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use dpack_bundle::image::ImageConfig;
 use dpack_bundle::mounts::{self, ResolvedMount};
-use dpack_compose::project::{FileMount, FileObject, FileSource, Mount, MountSource, Project, Service};
+use dpack_compose::project::{
+    FileMount, FileObject, FileSource, Mount, MountSource, Project, Service, VolumePlace,
+};
 use dpack_payload::digest::Digest;
 
 use super::create::Making;
@@ -20,7 +22,7 @@ use crate::paths::ProjectPaths;
 
 /// Every mount of a container, with what may be made made.
 pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<ResolvedMount>> {
-    let mut planned = of_service(making.name, making.service, image)?;
+    let mut planned = of_service(making.anonymous_of, making.service, image)?;
     borrow(making, making.service, &mut planned, &mut BTreeSet::from([making.service_name.to_owned()]))?;
     let found = planned.into_iter().map(|planned| find(making, &planned.container, planned.mount));
     let mut resolved = found.collect::<Result<Vec<_>>>()?;
@@ -42,7 +44,7 @@ pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<Re
             };
             resolved.retain(|other| other.mount.target != file.target);
             let mount = Mount { target: file.target.clone(), read_only: true, source: bind };
-            resolved.push(ResolvedMount { mount, source });
+            resolved.push(ResolvedMount { mount, source, layers: Vec::new() });
         }
     }
     Ok(resolved)
@@ -110,7 +112,25 @@ fn owner<'a>(project: &'a Project, name: &str, container: bool) -> Option<(Strin
 }
 
 /// Finds the place of a mount on the device, and makes what may be made.
-fn find(making: &Making<'_>, container: &str, mount: Mount) -> Result<ResolvedMount> {
+fn find(making: &Making<'_>, container: &str, mut mount: Mount) -> Result<ResolvedMount> {
+    let mut layers = Vec::new();
+    let elsewhere = match &mount.source {
+        MountSource::Volume { source: Some(key), .. } => {
+            making.model.volumes.get(key).and_then(|volume| Some((key, volume.place.as_ref()?)))
+        }
+        _ => None,
+    };
+    match elsewhere {
+        Some((_, VolumePlace::Tmpfs { size, mode })) => {
+            mount.source = MountSource::Tmpfs { volume: true, size: *size, mode: *mode };
+        }
+        Some((key, VolumePlace::Bind(path))) => {
+            let source = PathBuf::from(path);
+            check_volume(key, &source)?;
+            return Ok(ResolvedMount { mount, source, layers });
+        }
+        None => {}
+    }
     let source = match &mount.source {
         MountSource::Volume { source, .. } => {
             let name = match source {
@@ -140,11 +160,16 @@ fn find(making: &Making<'_>, container: &str, mount: Mount) -> Result<ResolvedMo
         }
         MountSource::Tmpfs { .. } => PathBuf::new(),
         MountSource::Image { source, .. } => {
-            let what = format!("the mount of image `{source}` on `{}` is not supported", mount.target);
-            return Err(Failure::input(what).into());
+            layers = making.stacks.get(source).cloned().unwrap_or_default();
+            if layers.is_empty() {
+                let what =
+                    format!("service `{}` mounts image `{source}`, in which nothing is", making.service_name);
+                return Err(Failure::input(what).into());
+            }
+            PathBuf::new()
         }
     };
-    Ok(ResolvedMount { mount, source })
+    Ok(ResolvedMount { mount, source, layers })
 }
 
 /// A config or secret as a file. One of the device is mounted as it is, as in Docker Compose, so that its changes are
@@ -222,6 +247,15 @@ pub(crate) fn anonymous_volumes(project: &ProjectPaths, container: &str) -> Vec<
     let ours =
         entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&anonymous_prefix(container)));
     ours.map(|entry| entry.path()).collect()
+}
+
+/// Refuses a volume whose folder on the device is missing: as in Docker, nobody makes it.
+pub(crate) fn check_volume(key: &str, folder: &Path) -> Result<(), Failure> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::environment(format!("volume `{key}` lies in `{}`, which is no folder", folder.display()))
+        .hint(format!("mkdir -p {}", folder.display())))
 }
 
 /// Refuses a bind source that is missing and may not be made.

@@ -46,6 +46,8 @@ pub(crate) struct Supervisor {
     pub(crate) operation: tokio::sync::Mutex<()>,
     /// Connections that are open.
     pub(crate) connections: Cell<usize>,
+    /// Whose turn it is to carry out the `pre_start` of a service.
+    pub(crate) pre_start: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// Somebody wants to stop what others wait for.
     pub(crate) overruled: Notify,
     /// It was superseded: leave whatever runs.
@@ -91,6 +93,7 @@ impl Supervisor {
             place: RefCell::default(),
             operation: tokio::sync::Mutex::default(),
             connections: Cell::default(),
+            pre_start: RefCell::default(),
             overruled: Notify::new(),
             leaving: Cell::default(),
             quieter: Notify::new(),

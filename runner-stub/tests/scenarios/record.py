@@ -9,7 +9,7 @@ import io, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, tim
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINKS = ("sh true false cat echo sleep id ls touch wget nc httpd trap hostname kill pwd test stat grep cut tr mkdir rm head"
-         " env mount sort wc").split()
+         " env mount sort wc chmod cp").split()
 
 
 def rootfs():

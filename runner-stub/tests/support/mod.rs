@@ -299,7 +299,7 @@ fn busybox() -> Vec<u8> {
     for name in [
         "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "touch", "wget", "nc", "httpd", "trap",
         "hostname", "kill", "pwd", "test", "stat", "grep", "cut", "tr", "mkdir", "rm", "head", "env",
-        "mount", "sort", "wc",
+        "mount", "sort", "wc", "chmod", "cp",
     ] {
         append(Symlink, &format!("bin/{name}"), b"", "busybox");
     }

@@ -54,6 +54,9 @@ pub enum MountSource {
     },
     /// Memory.
     Tmpfs {
+        /// It stands for a volume: programs in it can be executed, and it begins with what the image has there.
+        #[serde(default, skip_serializing_if = "is_default")]
+        volume: bool,
         /// Limit in bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<u64>,

@@ -63,7 +63,10 @@ pub(super) fn read(service: &mut Service, node: &Node, path: &Path<'_>, report: 
         let at = node.get("pid").map_or(node.at, |value| value.at);
         report.refuse(at, &path.key("pid"), "the container could reach every process of its user");
     }
-    service.userns_mode = namespace(node, "userns_mode", path, report);
+    if let Some(other) = values::text(node, "userns_mode").filter(|mode| *mode != "host") {
+        let at = node.get("userns_mode").map_or(node.at, |value| value.at);
+        report.error(at, &path.key("userns_mode"), format!("expected `host`, found `{other}`"));
+    }
     service.ipc = ipc(node, path, report);
     service.cgroup = match values::text(node, "cgroup") {
         None => None,

@@ -117,7 +117,7 @@ pub(super) fn hooks(service: &Node, key: &str, path: &Path<'_>, report: &mut Rep
     for (index, item) in items.iter().enumerate() {
         let path = path.index(index);
         let command = item.get("command").and_then(values::texts).unwrap_or_default();
-        if command.is_empty() && key != "pre_start" {
+        if command.is_empty() && !(key == "pre_start" && item.get("image").is_some()) {
             report.error(item.at, &path, "no `command` is given");
         }
         for only in ["image", "per_replica"] {

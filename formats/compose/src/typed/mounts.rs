@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::canonical::mounts::clean;
 use crate::diagnostic::{Path, Report};
 use crate::node::Node;
-use crate::project::{Mount, MountSource, Propagation, VolumesFrom};
+use crate::project::{Mount, MountSource, Propagation, VolumePlace, VolumesFrom};
 use crate::short::mount;
 use crate::typed::values;
 
@@ -29,14 +29,7 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
                 }
             });
             match checked {
-                Ok(mount) => {
-                    if matches!(mount.source, MountSource::Image { .. }) {
-                        // Flipped by who makes it run.
-                        let message = "mounts of type `image` are not supported yet";
-                        report.refuse(item.at, &path.index(index), message);
-                    }
-                    mounts.push(mount);
-                }
+                Ok(mount) => mounts.push(mount),
                 Err(message) => {
                     report.error(item.at, &path.index(index), message);
                 }
@@ -90,7 +83,8 @@ fn volume(item: &Node) -> Result<Mount, String> {
                 mode.ok_or("tmpfs `mode` is not a file mode")
             });
             // Size 0 means no limit.
-            MountSource::Tmpfs { size: number("size").filter(|size| *size > 0), mode: mode.transpose()? }
+            let size = number("size").filter(|size| *size > 0);
+            MountSource::Tmpfs { volume: false, size, mode: mode.transpose()? }
         }
         "image" => MountSource::Image {
             source: source.ok_or("a mount of an image needs a `source`")?.to_owned(),
@@ -103,6 +97,66 @@ fn volume(item: &Node) -> Result<Mount, String> {
     };
     let target = values::text(item, "target").ok_or("the mount's `target` is missing")?;
     Ok(Mount { target: target.to_owned(), read_only: values::flag(item, "read_only"), source })
+}
+
+/// `driver_opts` of a volume: what mount(8) would be told.
+pub(super) fn volume_place(volume: &Node, path: &Path<'_>, report: &mut Report) -> Option<VolumePlace> {
+    let node = volume.get("driver_opts")?;
+    let path = path.key("driver_opts");
+    let option = |key: &str| values::text(node, key).unwrap_or_default();
+    if let Some((key, entry)) =
+        super::entries(Some(node)).find(|(key, _)| !matches!(key.as_str(), "type" | "device" | "o"))
+    {
+        report.refuse(entry.key_at, &path.key(key), "the `local` driver has no such option");
+    }
+    let (kind, device) = (option("type"), option("device"));
+    let flags: Vec<&str> = option("o").split(',').map(str::trim).filter(|flag| !flag.is_empty()).collect();
+    let at = |key: &str| node.get(key).map_or(node.at, |value| value.at);
+    let unknown = |flag: &str, report: &mut Report| {
+        report.refuse(at("o"), &path.key("o"), format!("the mount option `{flag}` has no place here"));
+    };
+    match kind {
+        "" if device.is_empty() && flags.is_empty() => None,
+        "" | "none" | "bind" if flags.iter().any(|flag| matches!(*flag, "bind" | "rbind")) => {
+            flags
+                .iter()
+                .filter(|flag| !matches!(**flag, "bind" | "rbind" | "rw"))
+                .for_each(|flag| unknown(flag, report));
+            if !mount::is_path(device) {
+                report.error(at("device"), &path.key("device"), "a bind needs the path of a folder");
+            }
+            Some(VolumePlace::Bind(device.to_owned()))
+        }
+        "tmpfs" => {
+            let (mut size, mut mode) = (None, None);
+            for flag in flags {
+                match flag.split_once('=') {
+                    Some(("size", text)) => match crate::short::size::parse(text) {
+                        Ok(bytes) => size = Some(bytes).filter(|bytes| *bytes > 0),
+                        Err(message) => {
+                            report.error(at("o"), &path.key("o"), message);
+                        }
+                    },
+                    Some(("mode", text)) => match mount::mode(text) {
+                        Ok(bits) => mode = Some(bits),
+                        Err(message) => {
+                            report.error(at("o"), &path.key("o"), message);
+                        }
+                    },
+                    _ if matches!(flag, "rw" | "nosuid" | "nodev" | "noexec") => {}
+                    _ => unknown(flag, report),
+                }
+            }
+            Some(VolumePlace::Tmpfs { size, mode })
+        }
+        other => {
+            let message = format!(
+                "mounting `{other}` on the device needs root; there are `none` with `o: bind`, and `tmpfs`"
+            );
+            report.refuse(at("type"), &path.key("type"), message);
+            None
+        }
+    }
 }
 
 /// A folder below a volume or an image.
@@ -163,7 +217,8 @@ pub(super) fn volumes_from(service: &Node, path: &Path<'_>, report: &mut Report)
 
 fn tmpfs(item: &Node) -> Result<Mount, String> {
     let short = mount::parse_tmpfs(item.as_text().unwrap_or_default())?;
-    let source = MountSource::Tmpfs { size: short.size.filter(|size| *size > 0), mode: short.mode };
+    let source =
+        MountSource::Tmpfs { volume: false, size: short.size.filter(|size| *size > 0), mode: short.mode };
     Ok(Mount { target: clean(&short.target), read_only: short.read_only, source })
 }
 

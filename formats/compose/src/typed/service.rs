@@ -47,14 +47,12 @@ pub(super) fn read(node: &Node, key_at: Position, path: &Path<'_>, report: &mut 
         configs: files::mounts(node, "configs", "", path, report),
         secrets: files::mounts(node, "secrets", "/run/secrets", path, report),
         shm_size: values::number(node, "shm_size").filter(|size| *size > 0),
-        storage_opt: values::pairs(node, "storage_opt"),
         group_add: values::list(node, "group_add"),
         privileged: values::flag(node, "privileged"),
         device_cgroup_rules: values::list(node, "device_cgroup_rules"),
         sysctls: values::pairs(node, "sysctls"),
         ulimits: resources::ulimits(node, path, report),
         resources: resources::read(node, path, report),
-        cgroup_parent: values::text(node, "cgroup_parent").map(str::to_owned),
         ..Service::default()
     };
     for (key, entry) in super::entries(node.get("environment")) {

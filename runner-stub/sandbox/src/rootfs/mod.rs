@@ -73,7 +73,7 @@ pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
     let root = image(bundle)?;
     for mount in &bundle.spec.mounts {
         let plan = options::plan(mount, mapped)?;
-        if matches!(plan.what, options::What::Bind { .. }) {
+        if matches!(plan.what, options::What::Bind { .. } | options::What::Image { .. }) {
             mounts::mount(&root, &plan, false)?;
         }
     }

@@ -1,11 +1,12 @@
 //! Carries out a mount plan: makes a detached mount, gives it its attributes, moves it onto a held descriptor.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 use super::copyup;
 use super::options::{NO_DEV, PRIVATE, Plan, READ_ONLY, What};
@@ -24,6 +25,7 @@ pub(super) fn mount(root: &OwnedFd, plan: &Plan, slaves: bool) -> Result<(), Err
             }
             bind(root, plan, source, subpath.as_deref(), *recursive, slaves)
         }
+        What::Image { layers, subpath } => image(root, plan, layers, subpath.as_deref()),
         What::FileSystem { kind, source, data, copy_up: true } => copied_up(root, plan, kind, source, data),
         What::FileSystem { kind, source, data, .. } => match kind.as_str() {
             "cgroup" | "cgroup2" => control_groups(root, plan, data),
@@ -80,10 +82,8 @@ fn bind(
     let unreadable = |error: io::Error| Error::Source { path: source.to_owned(), source: error };
     let mut outside = super::open_outside(source, OFlags::PATH).map_err(unreadable)?;
     if let Some(subpath) = subpath {
-        // A container may have put a link there, and may exchange it at any time.
-        let path = source.join(subpath);
-        outside = in_root::open(&outside, subpath, OFlags::PATH, ResolveFlags::NO_XDEV)
-            .map_err(|error| Error::Source { path, source: error.into() })?;
+        outside = below(&outside, subpath)
+            .map_err(|error| Error::Source { path: source.join(subpath), source: error })?;
     }
     let status = rustix::fs::fstat(&outside).map_err(|e| unreadable(e.into()))?;
     let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
@@ -114,6 +114,45 @@ fn bind(
         apply(recursive, &MountAttributes { propagation: kind, ..Default::default() }).map_err(&failed)?;
     }
     attach(&tree, &target).map_err(|e| failed(e.into()))
+}
+
+/// Opens what lies below a folder. Who writes there may have put a link into its way, and may exchange it at any time.
+fn below(folder: &OwnedFd, subpath: &str) -> io::Result<OwnedFd> {
+    Ok(in_root::open(folder, subpath, OFlags::PATH, ResolveFlags::NO_XDEV)?)
+}
+
+/// Several layers as one tree.
+fn image(root: &OwnedFd, plan: &Plan, layers: &[PathBuf], subpath: Option<&str>) -> Result<(), Error> {
+    let failed = |error: io::Error| failed(plan, "overlay", String::new())(error);
+    // The kernel wants the topmost first, and takes 256 bytes before Linux 6.5; see `overlay`.
+    let layers = layers.iter().rev().map(|layer| {
+        super::open_outside(layer, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|source| Error::Layer { path: layer.clone(), source })
+    });
+    let layers = layers.collect::<Result<Vec<_>, _>>()?;
+    let lower = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect::<Vec<_>>().join(":");
+    rustix::process::chdir("/proc/self/fd").map_err(|error| failed(error.into()))?;
+    let data = [("lowerdir".to_owned(), Some(lower)), ("userxattr".to_owned(), None)];
+    let mount = new_file_system("overlay", "overlay", &data, plan.attributes.set)
+        .map_err(|(error, detail)| self::failed(plan, "overlay", detail)(error.into()))?;
+    let Some(subpath) = subpath else {
+        let target = target(root, plan, Kind::Directory)?;
+        return attach(&mount, &target).map_err(|error| failed(error.into()));
+    };
+    // A part of a mount can be cloned only while the mount is somewhere: over the root, where nobody looks it up.
+    attach(&mount, root).map_err(|error| failed(error.into()))?;
+    let part = below(&mount, subpath)
+        .map_err(|source| Error::Source { path: Path::new(&plan.target).join(subpath), source });
+    let tree = part.and_then(|part| {
+        let status = rustix::fs::fstat(&part).map_err(|error| failed(error.into()))?;
+        let tree = clone_tree(&part, false).map_err(|error| failed(error.into()))?;
+        Ok((FileType::from_raw_mode(status.st_mode) == FileType::Directory, tree))
+    });
+    let place = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    rustix::mount::unmount(place, UnmountFlags::DETACH).map_err(|error| failed(error.into()))?;
+    let (is_directory, tree) = tree?;
+    let target = target(root, plan, if is_directory { Kind::Directory } else { Kind::File })?;
+    attach(&tree, &target).map_err(|error| failed(error.into()))
 }
 
 fn file_system(

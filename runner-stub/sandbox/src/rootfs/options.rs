@@ -24,8 +24,23 @@ pub(super) struct Plan {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Bind { source: PathBuf, subpath: Option<String>, recursive: bool, copy_up: bool },
-    FileSystem { kind: String, source: String, data: Vec<(String, Option<String>)>, copy_up: bool },
+    Bind {
+        source: PathBuf,
+        subpath: Option<String>,
+        recursive: bool,
+        copy_up: bool,
+    },
+    FileSystem {
+        kind: String,
+        source: String,
+        data: Vec<(String, Option<String>)>,
+        copy_up: bool,
+    },
+    /// Layers of an image, the lowest first, as one tree that nobody writes to.
+    Image {
+        layers: Vec<PathBuf>,
+        subpath: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +71,7 @@ impl Plan {
     pub(super) fn deny_devices(&mut self) {
         match &self.what {
             What::FileSystem { kind, .. } if kind == "devpts" => {}
-            What::FileSystem { .. } => add(&mut self.attributes, NO_DEV, 0),
+            What::FileSystem { .. } | What::Image { .. } => add(&mut self.attributes, NO_DEV, 0),
             // Known when it is opened: the source may itself be a device, which is then meant.
             What::Bind { .. } => self.denies_devices = true,
         }
@@ -124,7 +139,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         propagation: None,
         denies_devices: false,
     };
-    let mut subpath = None;
+    let (mut subpath, mut layers) = (None, Vec::new());
     let (mut bind, mut recursive, mut copy_up, mut data) =
         (mount.kind.as_deref() == Some("bind"), false, false, vec![]);
     for option in &mount.options {
@@ -134,6 +149,11 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
             "x-dpack.copyup" | "tmpcopyup" => copy_up = true,
             name if name.starts_with("x-dpack.subpath=") => {
                 subpath = name.split_once('=').map(|(_, path)| path.to_owned());
+            }
+            name if name.starts_with("x-dpack.layers=") => {
+                let list = name.split_once('=').map_or("", |(_, list)| list);
+                layers = serde_json::from_str(list)
+                    .map_err(|error| invalid(format!("its layers are no list of paths ({error})")))?;
             }
             "defaults" | "async" | "nolazytime" | "loud" => {}
             name if name.starts_with("x-") => {}
@@ -165,6 +185,11 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         return Ok(plan);
     }
     let kind = mount.kind.clone().ok_or_else(|| invalid("a type is needed".to_owned()))?;
+    if kind == "overlay" && layers.len() > 1 && data.is_empty() {
+        add(&mut plan.attributes, READ_ONLY | NO_DEV, 0);
+        plan.what = What::Image { layers, subpath };
+        return Ok(plan);
+    }
     // What an ordinary user can mount; anything else would be an odd wish and a wide attack surface.
     if !["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"].contains(&kind.as_str()) {
         return Err(invalid(format!("file systems of type `{kind}` are not supported")));

@@ -1,5 +1,7 @@
 //! `config`: the project with every variable filled in, as `docker compose config` prints it.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use dpack_compose::Source;
 
@@ -24,6 +26,13 @@ pub(crate) fn run(settings: &Settings, arguments: &Config) -> Result<u8> {
         lines(project.services.keys().map(String::as_str).collect());
     } else if arguments.volumes {
         lines(project.volumes.keys().map(String::as_str).collect());
+    } else if arguments.networks {
+        lines(project.networks.keys().map(String::as_str).collect());
+    } else if arguments.profiles {
+        let services = project.services.values().chain(project.disabled.values());
+        let profiles: BTreeSet<&str> =
+            services.flat_map(|service| service.profiles.iter().map(String::as_str)).collect();
+        lines(profiles.into_iter().collect());
     } else if arguments.images {
         let images = project.services.iter().map(|(name, service)| {
             // One that was built has its name from the builder.

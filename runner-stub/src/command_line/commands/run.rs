@@ -3,6 +3,7 @@
 //! The command line becomes the role `dpack-run` inside the project's user namespace, which makes the container and is
 //! itself its shim. A service without networks and dependencies needs no supervisor at all: that is the short way.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -70,7 +71,7 @@ pub(crate) struct Commission {
 /// `run`
 pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     settings.executable.check_platform()?;
-    let mut desired = settings.desired_with(flags(arguments))?;
+    let mut desired = settings.desired_with(flags(arguments)?)?;
     let flags = desired.project.services.remove(FLAGS);
     note_layers(settings, &desired)?;
     plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
@@ -82,7 +83,10 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     let Some(service) = desired.project.services.get(&arguments.service) else { return Ok(SUCCESS) };
     let networked = matches!(&service.network, NetworkMode::Networks(networks) if !networks.is_empty());
     let needs_others = !arguments.no_deps && !service.depends_on.is_empty();
-    let mut display = Display::new(Terminal::detect().redraw);
+    let mut display = match arguments.quiet {
+        true => Display::quiet(),
+        false => Display::new(Terminal::detect().redraw),
+    };
     if arguments.remove_orphans {
         client::request(settings, &Request::RemoveOrphans, &mut |event| display.show(event))?;
     }
@@ -186,16 +190,27 @@ fn checked_name(settings: &Settings, name: &str) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-/// `--volume` and `--publish` as a service of its own, so that they are read by whatever reads Compose files.
-fn flags(arguments: &Run) -> Option<Json> {
+/// Flags that stand in Compose files, too, as a service of their own, so that they are read by whatever reads those.
+fn flags(arguments: &Run) -> Result<Option<Json>> {
+    let Run { volume, publish, cap_add, cap_drop, env_from_file, .. } = arguments;
     let literal = |texts: &[String]| texts.iter().map(|text| text.replace('$', "$$")).collect::<Vec<_>>();
-    (!arguments.volume.is_empty() || !arguments.publish.is_empty()).then(|| {
+    let mut files = Vec::new();
+    for file in env_from_file {
+        // From where the command is typed, and not from where the executable lies.
+        let path = std::path::absolute(file).ok().and_then(|path| path.into_os_string().into_string().ok());
+        files.push(path.with_context(|| format!("`{}` is not UTF-8", file.display()))?);
+    }
+    let given = [volume, publish, cap_add, cap_drop, &files].iter().any(|texts| !texts.is_empty());
+    Ok(given.then(|| {
         json!({"services": {FLAGS: {
             "image": arguments.service,
-            "volumes": literal(&arguments.volume),
-            "ports": literal(&arguments.publish),
+            "volumes": literal(volume),
+            "ports": literal(publish),
+            "cap_add": literal(cap_add),
+            "cap_drop": literal(cap_drop),
+            "env_file": literal(&files),
         }}})
-    })
+    }))
 }
 
 /// The service as the command line wants it. Its ports are published only on request, as in Docker Compose.
@@ -208,6 +223,9 @@ fn change(desired: &mut Desired, arguments: &Run, flags: Option<Service>) -> Res
         service.volumes.retain(|mount| !flags.volumes.iter().any(|other| other.target == mount.target));
         service.volumes.extend(flags.volumes);
         service.ports.extend(flags.ports);
+        service.cap_add.extend(flags.cap_add);
+        service.cap_drop.extend(flags.cap_drop);
+        service.environment.extend(flags.environment);
     }
     for label in &arguments.label {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
@@ -260,7 +278,7 @@ fn serve() -> Result<u8> {
         }
     }
     supervisor::check_files(&commission.project, service)?;
-    let layers = layers(&commission, &executable, &store)?;
+    let stacks = stacks(&commission, service, &executable, &store)?;
     let identity = supervisor::create(&Making {
         project: &project,
         name: &commission.name,
@@ -271,7 +289,8 @@ fn serve() -> Result<u8> {
         number: 1,
         one_off: true,
         image: &commission.image,
-        layers: &layers,
+        stacks: &stacks,
+        anonymous_of: &commission.name,
         driver: found.driver,
         configuration: String::new(),
         id_map: &commission.id_map,
@@ -295,12 +314,22 @@ fn serve() -> Result<u8> {
     result
 }
 
-/// The image's layers on this device.
-fn layers(commission: &Commission, executable: &Executable, store: &Store) -> Result<Vec<PathBuf>> {
-    let threads = supervisor::threads();
-    let image = &commission.image;
-    let extracted = store.ensure(executable.payload(), &image.layers, threads, &Silent);
-    extracting(extracted, || format!("failed to extract image `{}`", image.reference))
+/// Layers of the images it needs on this device, by reference.
+fn stacks(
+    commission: &Commission,
+    service: &Service,
+    executable: &Executable,
+    store: &Store,
+) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    let others = service.other_images().map(|image| executable.image(&commission.service, image));
+    let mut stacks = BTreeMap::new();
+    for image in std::iter::once(Ok(&commission.image)).chain(others) {
+        let image = image?;
+        let extracted = store.ensure(executable.payload(), &image.layers, supervisor::threads(), &Silent);
+        let extracted = extracting(extracted, || format!("failed to extract image `{}`", image.reference))?;
+        stacks.insert(image.reference.clone(), extracted);
+    }
+    Ok(stacks)
 }
 
 fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {

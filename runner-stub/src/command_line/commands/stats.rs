@@ -80,6 +80,8 @@ fn look(settings: &Settings, stats: &Stats) -> Result<Vec<Seen>> {
         State::Running { pid, .. } => {
             Some(Seen { at: Instant::now(), statistics: Statistics::of(pid), container })
         }
+        // Nothing of it is measured.
+        _ if stats.all => Some(Seen { at: Instant::now(), statistics: Statistics::default(), container }),
         _ => None,
     });
     Ok(seen.collect())

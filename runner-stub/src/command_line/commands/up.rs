@@ -34,6 +34,7 @@ pub(crate) fn run(settings: &Settings, up: &Up) -> Result<u8> {
         create_only: up.no_start,
         wait: up.wait,
         wait_timeout: up.wait_timeout,
+        renew_volumes: up.renew_anon_volumes,
         ..options(&up.making, &up.services, up.always_recreate_deps)
     };
     let request = Request::Up { desired: Box::new(desired), options };
@@ -167,6 +168,8 @@ fn is_attached(up: &Up, identity: &Identity) -> bool {
         return false;
     }
     match up.attach.is_empty() {
+        // What was asked for by name, and what it depends on only on request, as in Docker Compose.
+        true if !up.services.is_empty() && !up.attach_dependencies && !up.services.contains(service) => false,
         true => identity.definition.attach.unwrap_or(true),
         false => up.attach.contains(service),
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::super::SUCCESS;
-use super::super::args::Version;
+use super::super::args::{OutputFormat, Version};
 use super::super::output;
 use crate::payload::{Executable, VERSION, host_platform};
 
@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Version) -> Result<u8> {
     let application = executable.as_ref().map(Executable::application);
     if arguments.short {
         output::print(&format!("{VERSION}\n"));
-    } else if arguments.format.json() {
+    } else if arguments.format == OutputFormat::Json {
         output::print_json(&json!({
             "version": VERSION,
             "platform": host_platform().to_string(),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::super::SUCCESS;
-use super::super::args::Services;
+use super::super::args::{Down, Wait};
 use super::super::output;
 use super::super::settings::Settings;
+use super::lifecycle;
 use crate::container::{Container, State};
 use crate::failure::Failure;
 use crate::logs::Follower;
@@ -17,7 +18,7 @@ use crate::plan;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// `wait`: the exit status is that of the container that stopped last.
-pub(crate) fn run(settings: &Settings, arguments: &Services) -> Result<u8> {
+pub(crate) fn run(settings: &Settings, arguments: &Wait) -> Result<u8> {
     if !arguments.services.is_empty() {
         plan::check_services(&settings.known()?, &arguments.services)?;
     }
@@ -34,7 +35,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Services) -> Result<u8> {
     for container in &left {
         follower.watch(&settings.project.container(&container.identity.name));
     }
-    let mut last = SUCCESS;
+    let (mut last, mut stopped) = (SUCCESS, false);
     loop {
         let mut waiting = Vec::new();
         for container in left {
@@ -47,11 +48,16 @@ pub(crate) fn run(settings: &Settings, arguments: &Services) -> Result<u8> {
                         "container \"{}\" exited with status code {code}\n",
                         container.identity.id
                     ));
-                    last = u8::try_from(code).unwrap_or(u8::MAX);
+                    (last, stopped) = (u8::try_from(code).unwrap_or(u8::MAX), true);
                 }
                 // Never started: nothing to wait for, as in Docker. Removed: it has stopped.
                 Some(State::Created) | None => {}
             }
+        }
+        if arguments.down_project && (stopped || waiting.is_empty()) {
+            let all = Down { volumes: false, remove_orphans: false, timeout: None, services: Vec::new() };
+            lifecycle::down(settings, &all)?;
+            return Ok(last);
         }
         if waiting.is_empty() {
             return Ok(last);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use dpack_compose::project::Project;
 use dpack_payload::application::Image;
 use dpack_payload::digest::DiffId;
 use tokio::task::spawn_blocking;
@@ -34,18 +35,25 @@ impl Supervisor {
     /// Extracts the layers of every image that the plan needs; folders by image reference.
     pub(crate) async fn extract(
         &self,
+        project: &Project,
         plan: &Plan,
         images: &BTreeMap<String, Image>,
         reporter: &Reporter,
     ) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-        let needed = plan.steps.iter().filter_map(|step| images.get(&step.service));
-        let needed: BTreeMap<String, Vec<DiffId>> =
-            needed.map(|image| (image.reference.clone(), image.layers.clone())).collect();
         let makes = |step: &Step| matches!(step.action, Action::Create | Action::Recreate);
         if let (Some(reason), true) = (&self.driver()?.reason, plan.steps.iter().any(makes)) {
             reporter.warn(format!(
                 "each container gets a copy of its image, which takes time and room: {reason}"
             ));
+        }
+        let mut needed: BTreeMap<String, Vec<DiffId>> = BTreeMap::new();
+        for step in &plan.steps {
+            let Some(service) = project.services.get(&step.service) else { continue };
+            let others = service.other_images().map(|image| self.executable.image(&step.service, image));
+            for image in images.get(&step.service).map(Ok).into_iter().chain(others) {
+                let image = image?;
+                needed.insert(image.reference.clone(), image.layers.clone());
+            }
         }
         let (store, executable) = (self.store()?, self.executable.clone());
         let extraction = reporter.extraction();
@@ -95,7 +103,9 @@ impl Supervisor {
                 None => reporter.warn(format!("container {} is of an earlier executable", identity.name)),
             }
         }
-        self.extract(plan, &images, reporter).await.map(drop)
+        let steps = plan.steps.iter().filter(|step| images.contains_key(&step.service)).cloned().collect();
+        let plan = Plan { steps, orphans: Vec::new() };
+        self.extract(&self.known()?, &plan, &images, reporter).await.map(drop)
     }
 }
 

@@ -74,7 +74,7 @@ impl Supervisor {
         self.lay_out_files().await?;
         check_binds(&desired.project, &plan)?;
         let images = BTreeMap::from([(service.to_owned(), image.clone())]);
-        let layers = self.extract(&plan, &images, reporter).await?;
+        let stacks = self.extract(&desired.project, &plan, &images, reporter).await?;
         let (project, id_map, driver) = (self.project.clone(), self.id_map.clone(), self.driver()?.driver);
         let (container, service) = (name.to_owned(), service.to_owned());
         let (model, executable) = (desired.project.clone(), self.executable.clone());
@@ -89,7 +89,8 @@ impl Supervisor {
                 number: 1,
                 one_off: true,
                 image: &image,
-                layers: layers.get(&image.reference).map(Vec::as_slice).unwrap_or_default(),
+                stacks: &stacks,
+                anonymous_of: &container,
                 driver,
                 configuration: String::new(),
                 id_map: &id_map,

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
-use dpack_compose::project::{MountSource, Project};
+use dpack_compose::project::{MountSource, Project, VolumePlace};
 use dpack_payload::application::Image;
 use tokio::task::spawn_blocking;
 
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::{Making, create};
 use super::super::reporter::Reporter;
-use super::super::sources::{check_bind, check_files};
+use super::super::sources::{anonymous_volumes, check_bind, check_files, check_volume};
 use super::super::state::{Supervisor, Unit};
 use crate::container::{Container, configuration_hash};
 use crate::failure::{Context as _, Failure};
@@ -21,12 +21,13 @@ use crate::project::Record;
 use crate::protocol::{Desired, Done, Item, Phase};
 
 /// What steps of one `up` share.
-struct Up {
-    project: Project,
+pub(super) struct Up {
+    pub(super) project: Project,
     configurations: BTreeMap<String, String>,
     images: BTreeMap<String, Image>,
-    layers: BTreeMap<String, Vec<PathBuf>>,
+    pub(super) stacks: BTreeMap<String, Vec<PathBuf>>,
     timeout: Option<u32>,
+    renew_volumes: bool,
 }
 
 impl Supervisor {
@@ -48,15 +49,22 @@ impl Supervisor {
         self.warn_orphans(&plan, reporter);
         let record = Record::new(desired, self.executable.build(), self.executable.layers());
         self.write_record(record).await?;
-        let layers = self.extract(&plan, &images, reporter).await?;
+        let stacks = self.extract(&project, &plan, &images, reporter).await?;
         self.make_networks_and_volumes(&project, &plan, reporter).await?;
-        let up = Rc::new(Up { project, configurations, images, layers, timeout: options.timeout });
+        let up = Rc::new(Up {
+            project,
+            configurations,
+            images,
+            stacks,
+            timeout: options.timeout,
+            renew_volumes: options.renew_volumes,
+        });
         if !options.create_only {
             self.publish_ports_of(&up.project, &plan).await?;
         }
         let mut result = self.make(&up, &plan, reporter).await;
         if result.is_ok() && !options.create_only {
-            result = self.start_made(&plan, reporter).await;
+            result = self.start_made(&up, &plan, reporter).await;
         }
         if result.is_ok() && options.wait {
             result = self.await_all(&up.project, &plan, options, reporter).await;
@@ -109,6 +117,9 @@ impl Supervisor {
         if let Some(unit) = self.unit(name) {
             self.stop(&unit, up.timeout).await?;
             self.remove(&unit).await?;
+            for volume in anonymous_volumes(&self.project, name).iter().filter(|_| up.renew_volumes) {
+                dpack_store::remove_tree(volume)?;
+            }
         }
         self.create_container(up, step).await?;
         reporter.container(name, end);
@@ -116,17 +127,17 @@ impl Supervisor {
     }
 
     /// Starts what the plan makes, starts or keeps, each after what it depends on.
-    async fn start_made(self: &Rc<Self>, plan: &Plan, reporter: &Reporter) -> Result<()> {
+    async fn start_made(self: &Rc<Self>, up: &Rc<Up>, plan: &Plan, reporter: &Reporter) -> Result<()> {
         let steps: Vec<Step> =
             plan.steps.iter().filter(|step| step.action != Action::Remove).cloned().collect();
         carry_out(&steps, OnFailure::Skip, |step| {
-            let (supervisor, reporter) = (Rc::clone(self), reporter.clone());
-            async move { supervisor.start_step(&step, &reporter).await }
+            let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(up), reporter.clone());
+            async move { supervisor.start_step(&up, &step, &reporter).await }
         })
         .await
     }
 
-    async fn start_step(self: &Rc<Self>, step: &Step, reporter: &Reporter) -> Result<()> {
+    async fn start_step(self: &Rc<Self>, up: &Rc<Up>, step: &Step, reporter: &Reporter) -> Result<()> {
         let name = &step.container;
         let unit = self.unit(name).with_context(|| format!("container {name} is gone"))?;
         if step.action == Action::Keep {
@@ -136,6 +147,7 @@ impl Supervisor {
             return Ok(());
         }
         self.await_needs(&step.needs, reporter).await?;
+        self.pre_start(up, &unit, reporter).await?;
         reporter.container(name, Phase::Starting);
         self.start(&unit).await?;
         reporter.container(name, Phase::Started);
@@ -145,13 +157,12 @@ impl Supervisor {
     async fn create_container(self: &Rc<Self>, up: &Rc<Up>, step: &Step) -> Result<()> {
         let service = up.project.services.get(&step.service).context("a service is gone")?.clone();
         let image = up.images.get(&step.service).context("an image is gone")?.clone();
-        let layers = up.layers.get(&image.reference).context("an image has no layers")?.clone();
         let configuration = up.configurations.get(&step.service).cloned().unwrap_or_default();
         let (project, id_map, step) = (self.project.clone(), self.id_map.clone(), step.clone());
         let name = step.container.clone();
-        let (up, executable) = (Rc::clone(up), self.executable.clone());
+        let executable = self.executable.clone();
         let driver = self.driver()?.driver;
-        let model = up.project.clone();
+        let (model, stacks) = (up.project.clone(), up.stacks.clone());
         let created = spawn_blocking(move || {
             create(&Making {
                 project: &project,
@@ -163,7 +174,8 @@ impl Supervisor {
                 number: step.number,
                 one_off: false,
                 image: &image,
-                layers: &layers,
+                stacks: &stacks,
+                anonymous_of: &step.container,
                 driver,
                 configuration,
                 id_map: &id_map,
@@ -191,6 +203,9 @@ impl Supervisor {
     fn images(&self, project: &Project) -> Result<BTreeMap<String, Image>> {
         let image =
             |(name, service): (&String, &dpack_compose::project::Service)| -> Result<(String, Image)> {
+                for image in service.other_images() {
+                    self.executable.image(name, image)?;
+                }
                 Ok((name.clone(), self.executable.image(name, &service.image)?.clone()))
             };
         project.services.iter().map(image).collect()
@@ -205,7 +220,11 @@ impl Supervisor {
             project.services.iter().filter_map(|(name, service)| Some((name, service, images.get(name)?)));
         services
             .map(|(name, service, image)| {
-                Ok((name.clone(), configuration_hash(project, service, &image.digest, &self.id_map)?))
+                let others = service.other_images();
+                let others = others.map(|other| Ok(self.executable.image(name, other)?.digest));
+                let others: Vec<_> = others.collect::<Result<_, Failure>>()?;
+                let hash = configuration_hash(project, service, &image.digest, &others, &self.id_map)?;
+                Ok((name.clone(), hash))
             })
             .collect()
     }
@@ -271,6 +290,12 @@ pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure>
         for mount in &service.volumes {
             if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
                 check_bind(&step.service, Path::new(source), *create_host_path)?;
+            }
+            if let MountSource::Volume { source: Some(key), .. } = &mount.source
+                && let Some(VolumePlace::Bind(path)) =
+                    project.volumes.get(key).and_then(|volume| volume.place.as_ref())
+            {
+                check_volume(key, Path::new(path))?;
             }
         }
     }
