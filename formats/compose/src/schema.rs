@@ -53,8 +53,6 @@ pub(crate) enum State {
     Limit(&'static str),
     /// It is dealt with when the executable is built.
     Build(&'static str),
-    /// It means something, but not here, and not yet.
-    NotYet,
     /// It is refused, for this reason.
     Refused(&'static str),
 }
@@ -145,7 +143,6 @@ fn list(shape: &Shape, path: &str, rows: &mut Vec<Row>) {
                     State::Runs => ("runs", ""),
                     State::Limit(note) => ("runs with a limit", note),
                     State::Build(note) => ("resolved at build", note),
-                    State::NotYet => ("refused", "not supported yet"),
                     State::Refused(note) => ("refused", note),
                 };
                 rows.push(Row { key: path.clone(), verdict, note });
@@ -247,7 +244,6 @@ fn refused(node: &Node, shape: &Shape, path: &Path<'_>, report: &mut Report) {
                         let Some(key) = keys.iter().find(|key| key.name == name) else { continue };
                         match key.state {
                             _ if says_nothing(&entry.node) => {}
-                            State::NotYet => report.refuse(entry.key_at, &path, "not supported yet"),
                             State::Refused(reason) => report.refuse(entry.key_at, &path, reason),
                             State::Runs | State::Limit(_) | State::Build(_) => {
                                 refused(&entry.node, key.shape, &path, report);

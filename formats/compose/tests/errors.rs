@@ -328,10 +328,7 @@ fn mounts() {
             "compose.yml:4:15: services.web.volumes[0]: there is no volume `data`\n  hint: define it under the top-level `volumes:`",
         ),
         ("tmpfs: run", "compose.yml:4:12: services.web.tmpfs[0]: the target `run` is not an absolute path"),
-        (
-            "tmpfs: /run:exec",
-            "compose.yml:4:12: services.web.tmpfs[0]: tmpfs option `exec` is not supported yet",
-        ),
+        ("tmpfs: /run:exec", "compose.yml:4:12: services.web.tmpfs[0]: tmpfs option `exec` is not supported"),
         (
             "tmpfs: /run:size=x",
             "compose.yml:4:12: services.web.tmpfs[0]: `x` is not a size, expected a number and b, k, m, g or t",

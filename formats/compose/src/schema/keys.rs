@@ -1,10 +1,10 @@
 //! Every key of the Compose specification, section by section, and what becomes of it.
 //!
 //! A key's shape says what its value may look like, and what turns it into the one form that later stages see. To run a
-//! key, read it in `typed`, change `not_yet` to `yes` or `limit` here, and change its row in COMPOSE.md; how lists and
+//! key, read it in `typed`, change `refused` to `yes` or `limit` here, and change its row in COMPOSE.md; how lists and
 //! mappings of several files are merged is in `merge`.
 
-use super::State::{Build, Limit, NotYet, Refused, Runs};
+use super::State::{Build, Limit, Refused, Runs};
 use super::{BOOL, Fields, Key, NULL, NUMBER, Shape, TEXT};
 use crate::canonical::{self, files, mounts, ports};
 
@@ -21,11 +21,6 @@ const fn limit(name: &'static str, shape: &'static Shape, what: &'static str) ->
 /// It is dealt with when the executable is built.
 const fn build(name: &'static str, shape: &'static Shape, how: &'static str) -> Key {
     Key { name, shape, state: Build(how) }
-}
-
-/// It means something, but not here, and not yet.
-const fn not_yet(name: &'static str, shape: &'static Shape) -> Key {
-    Key { name, shape, state: NotYet }
 }
 
 /// It cannot be done, for this reason.

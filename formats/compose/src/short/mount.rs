@@ -81,7 +81,7 @@ pub(crate) fn parse_tmpfs(text: &str) -> Result<ShortTmpfs, String> {
             "rw" | "noexec" | "nosuid" | "nodev" => {}
             "size" => mount.size = Some(super::size::parse(value)?),
             "mode" => mount.mode = Some(mode(value)?),
-            _ => return Err(format!("tmpfs option `{name}` is not supported yet")),
+            _ => return Err(format!("tmpfs option `{name}` is not supported")),
         }
     }
     Ok(mount)
