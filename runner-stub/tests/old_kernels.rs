@@ -19,6 +19,11 @@ fn an_application_runs_without_the_calls_that_came_after_linux_4_19() {
     assert!(up.err.contains("each container gets a copy of its image"), "{up:?}");
     eventually("both have started", || app.ok(&["logs"]).lines().count() == 2);
 
+    let doctor = app.run(&["doctor", "--format", "json"]).out;
+    let doctor: serde_json::Value = serde_json::from_str(&doctor).expect("a report");
+    assert_eq!(doctor["runs"], true, "{doctor}");
+    assert!(doctor.to_string().contains("each container gets a copy of its image"), "{doctor}");
+
     // What mounts are for: nothing of /proc that is masked can be read, read-only is read-only, a root too.
     let inside = |service: &str, script: &str| app.run(&["exec", "-T", service, "sh", "-c", script]);
     for service in ["web", "sealed"] {

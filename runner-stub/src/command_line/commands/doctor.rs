@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use dpack_compose::project::{Port, Project, Protocol};
 use dpack_sandbox::idmap::IdMap;
 use dpack_sandbox::role::{Spawn, take_fd};
+use dpack_store::driver::{self, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::super::SUCCESS;
@@ -30,8 +31,8 @@ use crate::supervisor::sandbox_failure;
 pub(crate) const ROLE: &str = "dpack-doctor";
 /// Where the role says what it found.
 const REPORT: RawFd = 3;
-/// Oldest kernel with overlayfs in user namespaces.
-const KERNEL: (u32, u32) = (5, 11);
+/// Oldest kernel for whose missing calls there is another way.
+const KERNEL: (u32, u32) = (4, 19);
 /// Room that is asked for beside the layers: logs, what containers write.
 const SPARE: u64 = 64 << 20;
 
@@ -130,7 +131,7 @@ fn kernel() -> Check {
             Verdict::Missing,
             format!("{release} is older than {}.{}", KERNEL.0, KERNEL.1),
         )
-        .hint("overlayfs in user namespaces came with Linux 5.11: update the kernel"),
+        .hint("update the kernel"),
         None => Check::new("kernel", Verdict::Warning, format!("`{release}` is no version that we know")),
     }
 }
@@ -204,34 +205,19 @@ pub(crate) fn main() -> Result<()> {
 }
 
 fn overlay_check(folder: &Path) -> Check {
-    match overlay(folder) {
-        Ok(()) => Check::new(
-            "overlayfs",
-            Verdict::Ok,
-            format!("works in `{}`", folder.parent().unwrap_or(folder).display()),
-        ),
-        Err(error) => Check::new("overlayfs", Verdict::Missing, format!("{error:#}")).hint(
-            "the data folder has to lie on a local file system such as ext4, xfs or btrfs: --data-dir DIR",
-        ),
+    match driver::try_overlay(&folder.join("overlay")) {
+        Ok(()) => {
+            let place = folder.parent().unwrap_or(folder).display();
+            Check::new("overlayfs", Verdict::Ok, format!("works in `{place}`"))
+        }
+        Err(Refusal::Overlay(reason)) => {
+            let detail = format!("each container gets a copy of its image: {reason}");
+            Check::new("overlayfs", Verdict::Warning, detail).hint(
+                "it needs Linux 5.11 and a data folder on a local file system such as ext4, xfs or btrfs: --data-dir DIR",
+            )
+        }
+        Err(Refusal::Disk(error)) => Check::failed("overlayfs", Failure::of(&error.into())),
     }
-}
-
-/// Mounts an overlay and removes a file of its lower layer, which needs a whiteout.
-fn overlay(folder: &Path) -> Result<()> {
-    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-    std::env::set_current_dir(folder).context("failed to enter the folder")?;
-    for part in ["lower", "upper", "work", "merged"] {
-        fs::create_dir(part).with_context(|| format!("failed to create `{part}`"))?;
-    }
-    fs::write("lower/file", "x").context("failed to write a file")?;
-    let options = c"lowerdir=lower,upperdir=upper,workdir=work,userxattr";
-    mount("overlay", "merged", "overlay", MountFlags::empty(), options)
-        .context("failed to mount overlayfs in a user namespace")?;
-    let removed = fs::remove_file("merged/file").context("failed to remove a file of a lower layer");
-    unmount("merged", UnmountFlags::empty()).context("failed to unmount overlayfs")?;
-    // Its inner folder has no permissions at all, except for us.
-    let _ = fs::remove_dir_all("work");
-    removed
 }
 
 /// Room for layers that are not extracted yet.
@@ -310,7 +296,7 @@ fn cgroup() -> Check {
         (false, true) => "version 1",
         (false, false) => "none",
     };
-    Check::new("cgroups", Verdict::Ok, format!("{detail}; limits are not used yet"))
+    Check::new("cgroups", Verdict::Ok, detail)
 }
 
 #[cfg(test)]
@@ -328,7 +314,7 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
-        assert!((5, 10) < KERNEL && (5, 11) >= KERNEL);
+        assert!((4, 18) < KERNEL && (4, 19) >= KERNEL);
     }
 
     #[test]
