@@ -49,6 +49,13 @@ pub struct Home {
     pub name: String,
 }
 
+impl Home {
+    /// Removes the group of a container that has ended, in case its shim was killed and could not.
+    pub fn clear(&self) {
+        Group::left(&self.place, &self.name).remove();
+    }
+}
+
 /// A control group that is removed at the end. Not in a forked child: that ends without destructors.
 #[derive(Debug)]
 pub(crate) struct Owned(pub(crate) Group);

@@ -23,6 +23,7 @@ mod error;
 pub mod exec;
 pub mod export;
 pub mod foreground;
+pub mod harden;
 pub mod idmap;
 pub mod ids;
 pub mod input;

@@ -22,7 +22,7 @@ use crate::process::Streams;
 use crate::record::{self, Exit, Running};
 use crate::role::{Child, Spawn, take_fd};
 use crate::spec::Bundle;
-use crate::{Error, Failure, sys};
+use crate::{Error, Failure, harden, sys};
 
 /// `argv[0]` of the shim.
 pub const ROLE: &str = "dpack-shim";
@@ -280,6 +280,12 @@ fn block_signals() -> Result<SignalFd, Error> {
 fn watch(mut watched: Watched, channel: Channel) -> i32 {
     let _ = channel.send(&Message::Started, None);
     drop(channel);
+    // Nobody waits for this. A shim that is not confined serves its container as well.
+    let groups = watched.container.group.as_ref().map(|owned| owned.0.parents()).unwrap_or_default();
+    if let Err(error) = harden::shim(&watched.container_dir, groups) {
+        let text = format!("warning: {}\n", Failure::from(&error).line());
+        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+    }
     let mut buffer = vec![0_u8; 32 * 1024];
     let (code, signal) = loop {
         wait_for_something(&watched);

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::libc;
 use nix::unistd::ForkResult;
 
+pub(crate) mod landlock;
 pub(crate) mod notify;
 pub(crate) mod packet;
 

@@ -87,6 +87,9 @@ impl Supervisor {
 
     /// A container has exited: its addresses and ports go, and the restart policy is asked.
     async fn ended(self: &Rc<Self>, unit: &Rc<Unit>) {
+        if let Ok(home) = self.home(&unit.identity).await {
+            home.clear();
+        }
         let again = self.decide(unit);
         let (code, killed_for_memory) = match record::state(&unit.folder) {
             Ok(record::State::Exited(exit)) => (exit.code, exit.oom_killed),

@@ -17,6 +17,8 @@ use dpack_network::{
 use dpack_sandbox::role::{Child, Spawn};
 use serde::{Deserialize, Serialize};
 
+use super::create::sandbox_failure;
+use super::lifecycle::note;
 use super::pidfd;
 use crate::container::Identity;
 use crate::failure::{Context as _, Failure};
@@ -43,6 +45,10 @@ pub(crate) fn main() -> Result<()> {
         std::env::args().nth(1).context("the network process was started without its commission")?;
     let commission: Commission =
         json::decode(argument.as_bytes()).context("the network's commission makes no sense")?;
+    if let Err(error) = dpack_sandbox::harden::network() {
+        // It serves as well without.
+        note(&sandbox_failure(error));
+    }
     dpack_network::serve(dpack_network::ServeOptions {
         socket: commission.socket,
         join: commission.join,

@@ -256,6 +256,21 @@ impl Group {
         }
     }
 
+    /// The folders above it, from which it is removed.
+    pub(crate) fn parents(&self) -> Vec<PathBuf> {
+        self.folders().filter_map(|dir| dir.parent().map(Path::to_owned)).collect()
+    }
+
+    /// What a shim that was killed left of a container's group.
+    pub(crate) fn left(place: &Place, name: &str) -> Group {
+        let name = format!("{PREFIX}{name}");
+        let left = |parent: &Path| Some(parent.join(&name)).filter(|dir| dir.is_dir());
+        Group {
+            v2: place.v2.as_ref().and_then(|unified| left(&unified.dir)),
+            v1: place.v1.iter().filter_map(|(name, parent)| Some((name.clone(), left(parent)?))).collect(),
+        }
+    }
+
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let mut all: Vec<PathBuf> = self.v2.iter().chain(self.v1.values()).cloned().collect();
         all.dedup();

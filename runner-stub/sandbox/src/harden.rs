@@ -1,0 +1,175 @@
+//! Our own processes give up what they do not need, so that a fault in one of them is worth little to whoever finds it.
+//!
+//! | process | capabilities | system calls | files (landlock, Linux 5.13) |
+//! |---|---|---|---|
+//! | shim | `CAP_KILL` | those of its loop | the container's folder, its control group |
+//! | network | the network's, and joining namespaces | none that execute, mount, trace or load | |
+//! | supervisor | those of files, and signals | (what it executes needs all) | (what it executes mounts) |
+//!
+//! Capabilities are those of the project's user namespace: none of them means anything outside of it. The supervisor's
+//! bounding set, filter and landlock would be handed down to the containers it starts, so it has none of its own.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::process::confine;
+use crate::spec::{Seccomp, Syscall};
+use crate::sys::landlock;
+use crate::{Error, seccomp, sys};
+
+/// What the shim calls while its container runs, on all machines. Everything else fails.
+const SHIM_CALLS: &str = "_llseek access brk clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close \
+    exit exit_group faccessat faccessat2 fchmod fcntl fcntl64 fdatasync fstat fstat64 fstatat64 fsync ftruncate ftruncate64 \
+    futex futex_time64 getdents64 getpid getrandom gettid gettimeofday ioctl kill lseek lstat madvise mmap mmap2 mprotect \
+    mremap munmap nanosleep newfstatat open openat pidfd_send_signal poll ppoll ppoll_time64 pread64 pwrite64 read readlink \
+    readlinkat readv rename renameat renameat2 restart_syscall rmdir rt_sigaction rt_sigprocmask rt_sigreturn sched_yield \
+    set_robust_list sigaltstack sigreturn stat statx tgkill tkill uname unlink unlinkat wait4 waitid write writev";
+
+/// What the network process never calls and a fault would: other programs, mounts, other processes, the kernel's own
+/// interfaces. It has threads, and the kernel's calls for networks are many, so that these are named instead of the others.
+const NETWORK_REFUSED: &str = "acct add_key bpf chroot delete_module execve execveat finit_module fsconfig fsmount fsopen \
+    fspick init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl \
+    lookup_dcookie mount mount_setattr move_mount move_pages name_to_handle_at nfsservctl open_by_handle_at open_tree \
+    perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv process_vm_writev ptrace quotactl \
+    quotactl_fd reboot request_key setdomainname sethostname settimeofday swapoff swapon syslog umount umount2 \
+    userfaultfd vhangup";
+
+/// landlock(7), "Filesystem actions".
+mod right {
+    pub(super) const WRITE_FILE: u64 = 1 << 1;
+    pub(super) const READ: u64 = 1 << 2 | 1 << 3;
+    pub(super) const REMOVE_DIR: u64 = 1 << 4;
+    pub(super) const REMOVE_FILE: u64 = 1 << 5;
+    pub(super) const MAKE_FILE: u64 = 1 << 8;
+    /// Of the second version.
+    pub(super) const REFER: u64 = 1 << 13;
+    /// Of the third.
+    pub(super) const TRUNCATE: u64 = 1 << 14;
+    /// Of the first.
+    pub(super) const FIRST: u64 = (1 << 13) - 1;
+}
+
+/// Rights on what lies at a path and below it.
+type Rule = (PathBuf, u64);
+
+/// The shim, once its container runs. `groups` are the folders above those of its control group.
+pub(crate) fn shim(container_dir: &Path, groups: Vec<PathBuf>) -> Result<(), Error> {
+    let own = right::READ | right::WRITE_FILE | right::REMOVE_FILE | right::MAKE_FILE | right::TRUNCATE;
+    let in_group = right::READ | right::WRITE_FILE | right::REMOVE_DIR;
+    let mut rules = vec![(container_dir.to_owned(), own)];
+    rules.extend(groups.into_iter().map(|folder| (folder, in_group)));
+    let calls = SHIM_CALLS.split_whitespace().map(str::to_owned).collect();
+    let filter = profile("SCMP_ACT_ERRNO", calls, "SCMP_ACT_ALLOW");
+    drop_capabilities(CapabilitySet::KILL, true)?;
+    restrict_files(&rules)?;
+    install(&filter)
+}
+
+/// The network process, before it has threads. Landlock would close `/proc/PID` of all others to it, where it finds the
+/// network namespace to join and the program that has a port already.
+pub fn network() -> Result<(), Error> {
+    let keep = CapabilitySet::NET_ADMIN
+        | CapabilitySet::NET_RAW
+        | CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SYS_PTRACE;
+    let calls = NETWORK_REFUSED.split_whitespace().map(str::to_owned).collect();
+    let filter = profile("SCMP_ACT_ALLOW", calls, "SCMP_ACT_ERRNO");
+    drop_capabilities(keep, true)?;
+    install(&filter)
+}
+
+/// The supervisor, before it has threads. What it executes has all capabilities again.
+pub fn supervisor() -> Result<(), Error> {
+    let keep = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::KILL
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::SYS_PTRACE;
+    drop_capabilities(keep, false)
+}
+
+/// Keeps these; with `for_good` no program that is executed gets others, and none more than it has.
+fn drop_capabilities(keep: CapabilitySet, for_good: bool) -> Result<(), Error> {
+    if for_good {
+        for number in 0..64 {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            match rustix::thread::remove_capability_from_bounding_set(one) {
+                // The first number that the kernel does not know.
+                Err(rustix::io::Errno::INVAL) => break,
+                result => result.map_err(confine("drop capabilities from our bounding set"))?,
+            }
+        }
+        rustix::thread::set_no_new_privs(true).map_err(confine("set no_new_privs"))?;
+    }
+    rustix::thread::clear_ambient_capability_set().map_err(confine("clear ambient capabilities"))?;
+    let now = rustix::thread::capabilities(None).map_err(confine("read our capabilities"))?;
+    let sets = CapabilitySets {
+        effective: now.effective & keep,
+        permitted: now.permitted & keep,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(confine("drop our capabilities"))
+}
+
+/// Nothing where the kernel has no landlock.
+fn restrict_files(rules: &[Rule]) -> Result<(), Error> {
+    let Some(version) = landlock::version() else { return Ok(()) };
+    let failed = |source| Error::Confine { step: "restrict our files", source };
+    let mut handled = right::FIRST;
+    if version >= 2 {
+        handled |= right::REFER;
+    }
+    if version >= 3 {
+        handled |= right::TRUNCATE;
+    }
+    let set = landlock::create(handled).map_err(failed)?;
+    for (path, rights) in rules {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(beneath) => landlock::allow(&set, beneath.as_fd(), rights & handled).map_err(failed)?,
+            // Nobody reaches what is not there.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    landlock::restrict(&set).map_err(failed)
+}
+
+fn profile(default: &str, names: Vec<String>, action: &str) -> Seccomp {
+    let rule = Syscall { names, action: action.to_owned(), errno_ret: None, args: Vec::new() };
+    Seccomp {
+        default_action: default.to_owned(),
+        default_errno_ret: None,
+        architectures: Vec::new(),
+        flags: Vec::new(),
+        syscalls: vec![rule],
+    }
+}
+
+/// Calls of another machine's numbers fail as well.
+fn install(profile: &Seccomp) -> Result<(), Error> {
+    let filter = seccomp::compile(profile)?;
+    sys::install_filter(&filter.instructions, filter.flags)
+        .map_err(|source| Error::Confine { step: crate::process::STEP_SECCOMP, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name with a mistake in it would be left out without a word.
+    #[test]
+    fn every_call_that_is_named_exists_on_some_machine() {
+        for name in SHIM_CALLS.split_whitespace().chain(NETWORK_REFUSED.split_whitespace()) {
+            assert!(seccomp::is_known(name), "{name}");
+        }
+    }
+}

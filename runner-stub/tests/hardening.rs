@@ -1,0 +1,104 @@
+//! What our own processes have given up, as the kernel tells it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "these are tests, though not in a function marked so"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use support::{App, eventually};
+
+/// A field of `/proc/PID/status`.
+fn status(pid: i32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_owned()
+}
+
+fn capabilities(pid: i32, set: &str) -> u64 {
+    u64::from_str_radix(&status(pid, set), 16).unwrap_or(u64::MAX)
+}
+
+/// The process of a role that has the application's folder among its arguments.
+fn role(app: &App, role: &str) -> i32 {
+    let folder = app.path("");
+    let ours = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.starts_with(&format!("{role}\0")) && line.contains(folder.to_str().unwrap())
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let found = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(ours);
+    found.unwrap_or_else(|| panic!("no {role} runs"))
+}
+
+const KILL: u64 = 1 << 5;
+const NET_BIND_SERVICE: u64 = 1 << 10;
+const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
+const SYS_PTRACE: u64 = 1 << 19;
+const SYS_ADMIN: u64 = 1 << 21;
+
+#[test]
+fn each_process_keeps_what_it_needs() {
+    let app = App::new(json!({"it": {"command": "sleep 1000", "ports": ["127.0.0.1::80"]}}));
+    app.ok(&["up", "-d"]);
+    let shim = role(&app, "dpack-shim");
+    eventually("the shim is confined", || status(shim, "Seccomp") == "2");
+    assert_eq!((capabilities(shim, "CapEff"), capabilities(shim, "CapPrm")), (KILL, KILL));
+    assert_eq!((capabilities(shim, "CapBnd"), status(shim, "NoNewPrivs").as_str()), (0, "1"));
+
+    let network = role(&app, "dpack-network");
+    let needed = NET_ADMIN | NET_RAW | NET_BIND_SERVICE | SYS_ADMIN | SYS_PTRACE;
+    assert_eq!((capabilities(network, "CapEff"), capabilities(network, "CapPrm")), (needed, needed));
+    assert_eq!((capabilities(network, "CapBnd"), status(network, "NoNewPrivs").as_str()), (0, "1"));
+    assert_eq!(status(network, "Seccomp"), "2");
+
+    let supervisor = app.supervisor().unwrap();
+    let kept = capabilities(supervisor, "CapPrm");
+    assert_eq!(kept & (SYS_ADMIN | NET_ADMIN | NET_RAW), 0, "{kept:x}");
+    // Containers get what the bounding set has: theirs must not be less than asked for.
+    let container: Value = serde_json::from_slice(
+        &fs::read(app.path("data/projects/test/containers/test-it-1/running.json")).unwrap(),
+    )
+    .unwrap();
+    let init = i32::try_from(container["init"]["pid"].as_i64().unwrap()).unwrap();
+    assert_eq!(status(init, "CapBnd"), "00000000a80425fb");
+
+    // Confined as they are, they do their work to the end.
+    app.ok(&["kill", "-s", "KILL", "it"]);
+    eventually("it has ended", || app.state("test-it-1") == "exited");
+    assert_eq!(app.ps()["test-it-1"]["ExitCode"], 137);
+}
+
+#[test]
+fn a_shim_that_is_killed_leaves_no_control_group() {
+    let app = App::new(json!({"it": {"command": "sleep 1000"}}));
+    app.ok(&["up", "-d"]);
+    let shim = role(&app, "dpack-shim");
+    let folder = app.path("data/projects/test/containers/test-it-1");
+    let running: Value = serde_json::from_slice(&fs::read(folder.join("running.json")).unwrap()).unwrap();
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", running["init"]["pid"])).unwrap();
+    let own: Vec<&str> = groups
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .filter(|path| path.contains("dpack-container-"))
+        .collect();
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let folders: Vec<PathBuf> = hierarchies
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .flat_map(|root| own.iter().map(move |path| root.join(path.trim_start_matches('/'))))
+        .filter(|dir| dir.is_dir())
+        .collect();
+    // Where this user has no place for groups there is nothing to leave.
+    assert_eq!(folders.is_empty(), own.is_empty());
+    let shim = rustix::process::Pid::from_raw(shim).unwrap();
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    eventually("it has ended", || app.state("test-it-1") == "exited");
+    eventually("its groups are gone", || folders.iter().all(|dir| !dir.exists()));
+}
