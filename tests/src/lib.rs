@@ -15,10 +15,12 @@
 
 mod device;
 mod dpack;
+mod handmade;
 pub mod images;
 pub mod judges;
 mod needs;
 mod output;
+mod peers;
 mod programs;
 mod proxy;
 mod registry;
@@ -29,8 +31,10 @@ mod wait;
 
 pub use device::Device;
 pub use dpack::Dpack;
+pub use handmade::Handmade;
 pub use needs::{Need, needs};
 pub use output::Output;
+pub use peers::Peers;
 pub use programs::{cache, outside_address, probe, stubs, workspace};
 pub use proxy::{Mood, Proxy};
 pub use registry::{Registry, Settings};

@@ -9,20 +9,16 @@ mod applications;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use applications::{Installed, can_build, entries, host};
-use dpack_payload::ReadAt;
-use dpack_payload::application::{Application, Image};
-use dpack_payload::digest::{DiffId, Digest};
-use dpack_payload::write::{
-    LayerRecipe, Level, PayloadWriter, Place, StubHead, compress_frame, plan_frames, split,
-};
-use dpack_tests::images::{self, Layer};
-use dpack_tests::{Device, Output, stubs};
+use dpack_payload::digest::DiffId;
+use dpack_payload::write::{Level, PayloadWriter, StubHead};
+use dpack_tests::images::Layer;
+use dpack_tests::{Device, Handmade, Output, stubs};
 use serde_json::{Value, json};
 
 /// What the user would not like to lose.
@@ -130,81 +126,24 @@ impl Hostile {
 
     /// The executable, as a builder without scruples would write it.
     fn executable(&self) -> Result<tempfile::NamedTempFile> {
-        let tars: Vec<Vec<u8>> =
-            std::iter::once(busybox()?).chain(self.layers.iter().map(Layer::to_tar)).collect();
-        let mut recipes = tars.iter().map(|tar| split(&tar[..])).collect::<Result<Vec<LayerRecipe>, _>>()?;
-        if let (Some(lie), Some(last)) = (self.lie, recipes.last_mut()) {
-            last.diff_id = lie;
-        }
-        let host = host()?;
-        let stub = fs::read(stubs().join(host.triple).join("dpack-runner"))?;
-        let level = Level::new(1).context("a level")?;
-        let head = StubHead::new(&stub, host.elf.machine)?;
-        let mut writer = PayloadWriter::new(Cursor::new(Vec::new()), Some(head), level)?;
-        for plan in plan_frames(&recipes, level) {
-            let frame = compress_frame(&plan, |chunk, buffer| {
-                let layer = recipes.iter().position(|recipe| recipe.diff_id == chunk.source.layer).unwrap();
-                match chunk.source.place {
-                    Place::Skeleton(offset) => recipes[layer].skeleton.read_exact_at(buffer, offset),
-                    Place::Tar(offset) => tars[layer].read_exact_at(buffer, offset),
-                }
-            })?;
-            writer.frame(&plan, &frame)?;
-        }
-        for recipe in &recipes {
-            writer.layer(recipe)?;
-        }
-        let diff_ids = recipes.iter().map(|recipe| recipe.diff_id).collect();
-        let (out, _) = writer.finish(&self.application(diff_ids)?)?;
-        let file = tempfile::Builder::new().prefix("hostile-").tempfile()?;
-        fs::write(file.path(), out.into_inner())?;
-        Ok(file)
+        self.handmade().executable(host()?)
     }
 
-    fn application(&self, layers: Vec<DiffId>) -> Result<Application> {
+    fn handmade(&self) -> Handmade {
         let mut service = self.service.clone();
-        service["image"] = json!("hostile");
         service["network_mode"] = json!("none");
-        let content = json!({"services": {"it": service}, "volumes": {"kept": null}});
-        let platform: dpack_payload::platform::Platform = host()?.platform.parse()?;
-        let mut config = json!({"Env": ["PATH=/usr/bin"]});
-        for (field, value) in self.config.as_object().into_iter().flatten() {
-            config[field] = value.clone();
+        let mut made = Handmade::new("hostile", json!({"it": service}));
+        for layer in &self.layers {
+            made = made.layer(layer.clone());
         }
-        let config = json!({"os": "linux", "architecture": platform.architecture(),
-            "config": config, "rootfs": {"type": "layers", "diff_ids": layers}});
-        Ok(Application {
-            name: "hostile".to_owned(),
-            compose: json!({"version": 1, "folder": "hostile", "environment": [],
-                "layers": [{"file": "compose.yml", "content": content}]}),
-            environment: BTreeMap::new(),
-            images: vec![Image {
-                reference: "hostile".to_owned(),
-                services: vec!["it".to_owned()],
-                platform,
-                digest: Digest::of(b"hostile"),
-                config: config.to_string(),
-                layers,
-            }],
-            builder: "hostile".to_owned(),
-        })
+        for (field, value) in self.config.as_object().into_iter().flatten() {
+            made = made.config(field, value.clone());
+        }
+        if let Some(lie) = self.lie {
+            made = made.false_diff_id(lie);
+        }
+        made
     }
-}
-
-/// The tar of BusyBox's only layer, for this machine.
-fn busybox() -> Result<Vec<u8>> {
-    let index = images::busybox()?;
-    let platform = host()?.platform.parse()?;
-    let blob = |digest: &str| {
-        let found = index.all_blobs().find(|blob| blob.digest.to_string() == digest);
-        found.map(|blob| &blob.content).context("no such blob")
-    };
-    let manifest = index.manifest_digest(&platform).context("no such platform")?;
-    let manifest: Value = serde_json::from_slice(blob(&manifest.to_string())?)?;
-    let layer = blob(manifest["layers"][0]["digest"].as_str().context("a digest")?)?;
-    let mut tar = Vec::new();
-    flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut tar)?;
-    Ok(tar)
 }
 
 /// As many `..` as lead from anywhere to the root.
@@ -448,7 +387,7 @@ fn names_in_the_index_lead_nowhere() -> Result<()> {
     let image = Hostile::layer(Layer::new());
     for (name, service) in [("../../canary", "it"), ("hostile", "../../../../canary")] {
         let before = victim.state()?;
-        let mut application = image.application(Vec::new())?;
+        let mut application = image.handmade().application(host()?.platform.parse()?, Vec::new());
         application.name = name.to_owned();
         application.compose["folder"] = json!(name);
         application.compose["layers"][0]["content"]["name"] = json!(name);

@@ -51,6 +51,9 @@ pub fn portable(
     }
     spec.linux.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
     (spec.linux.uid_mappings, spec.linux.gid_mappings) = (uids, gids);
+    // Said already; and runc refuses every supplementary group of an ordinary user.
+    let own = spec.process.user.gid;
+    spec.process.user.additional_gids.retain(|gid| *gid != own);
     spec.annotations.retain(|key, _| !key.starts_with(annotation::PREFIX));
     let mut volumes: Vec<Volume> = Vec::new();
     for mount in &mut spec.mounts {

@@ -285,8 +285,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Exit status 127.
-    #[error("exec: \"{command}\": not found")]
+    /// Exit status 127. Docker's and runc's words: engines know the error by them.
+    #[error("exec: \"{command}\": executable file not found in $PATH")]
     NotFound {
         /// `args[0]`.
         command: String,

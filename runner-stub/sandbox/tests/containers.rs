@@ -50,7 +50,7 @@ fn exit_statuses_pass_through() {
     assert_eq!(run("seven", &["sh", "-c", "exit 7"]).status.code(), Some(7));
     let missing = run("missing", &["nope"]);
     assert_eq!(missing.status.code(), Some(127));
-    assert_eq!(errors(&missing), "error: exec: \"nope\": not found\n");
+    assert_eq!(errors(&missing), "error: exec: \"nope\": executable file not found in $PATH\n");
     let folder = run("folder", &["/etc"]);
     assert_eq!(folder.status.code(), Some(126));
     assert!(errors(&folder).contains("Permission denied"), "{folder:?}");

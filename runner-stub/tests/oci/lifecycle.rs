@@ -52,7 +52,10 @@ fn the_pid_file_names_the_process_and_it_can_be_joined() {
     let (status, out, err) = exec(&["--process", document.to_str().unwrap(), &bundle.id]);
     assert_eq!((status, out.as_str()), (Some(0), "c\nCapEff:\t0000000000000000\n500\n"), "{err}");
     let (status, _, err) = exec(&[&bundle.id, "nope"]);
-    assert_eq!((status, err.as_str()), (Some(127), "error: exec: \"nope\": not found\n"));
+    assert_eq!(
+        (status, err.as_str()),
+        (Some(127), "error: exec: \"nope\": executable file not found in $PATH\n")
+    );
 
     let pids = runtime.oci(&["ps", "--format", "json", &bundle.id]).success().unwrap();
     let pids: Vec<Value> = serde_json::from_str(&pids).unwrap();

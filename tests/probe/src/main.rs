@@ -8,13 +8,17 @@
 //! probe write PATH TEXT          appends a line to a file, and syncs it
 //! probe read PATH                prints a file
 //! probe lines COUNT MILLISECONDS prints numbered lines, the even ones on standard error
+//! probe attack PATH WORD SECONDS looks for ways to a file of the device with this word in it
+//! probe calls                    what becomes of each system call, as JSON
+//! probe call NUMBER              makes one; the exit status is its error
 //! probe exit STATUS
 //! probe wait                     until it is killed
 //! ```
 
-#![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
+mod attack;
+mod calls;
 mod http;
 mod report;
 
@@ -47,6 +51,11 @@ fn run(arguments: &[&str]) -> Result<u8> {
         }
         ["read", path] => print!("{}", std::fs::read_to_string(path)?),
         ["lines", count, pause] => lines(number(count)?, Duration::from_millis(number(pause)?)),
+        ["attack", path, word, seconds] => {
+            attack::attack(path, word, Duration::from_secs(number(seconds)?));
+        }
+        ["calls"] => println!("{:#}", calls::table()?),
+        ["call", call] => return Ok(calls::call(number(call)?)),
         ["exit", status] => return number(status),
         ["wait"] => loop {
             std::thread::park();

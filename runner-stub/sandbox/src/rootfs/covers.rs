@@ -65,7 +65,9 @@ fn mask(root: &OwnedFd, path: &str, empty: &mut Empty) -> io::Result<()> {
             Some(file) => file,
             none => none.insert(super::open_outside(Path::new("/dev/null"), OFlags::PATH)?),
         };
-        return Ok(attach(clone_tree(null, false)?, &target)?);
+        let cover = clone_tree(null, false)?;
+        set_attributes(&cover, false, &MountAttributes { set: READ_ONLY, ..Default::default() })?;
+        return Ok(attach(cover, &target)?);
     }
     // One empty tmpfs serves all: the first cover stays attached, the others are clones of it.
     match &empty.directory {

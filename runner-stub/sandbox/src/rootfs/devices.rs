@@ -7,10 +7,12 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::options::{NO_EXEC, NO_SUID};
 use super::resolve::{self, Kind};
 use crate::Error;
-use crate::compat::mounts::{attach, clone_tree};
+use crate::compat::mounts::{attach, clone_tree, set_attributes};
 use crate::spec::{Device, Spec};
+use crate::sys::MountAttributes;
 
 /// The runtime specification's default devices.
 const DEFAULT: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
@@ -87,5 +89,6 @@ fn bind(root: &OwnedFd, path: &str, check: &dyn Fn(&Stat) -> io::Result<()>) -> 
     }
     check(&status)?;
     let tree = clone_tree(&host, false)?;
+    set_attributes(&tree, false, &MountAttributes { set: NO_SUID | NO_EXEC, ..Default::default() })?;
     Ok(attach(&tree, &resolve::target(root, path, Kind::File)?)?)
 }

@@ -51,9 +51,9 @@ pub(super) struct Propagation {
 }
 
 pub(super) const READ_ONLY: u64 = 0x1;
-const NO_SUID: u64 = 0x2;
+pub(super) const NO_SUID: u64 = 0x2;
 pub(super) const NO_DEV: u64 = 0x4;
-const NO_EXEC: u64 = 0x8;
+pub(super) const NO_EXEC: u64 = 0x8;
 /// Not bits but a number in a field.
 const ACCESS_TIME: u64 = 0x70;
 const NO_ACCESS_TIME: u64 = 0x10;
