@@ -222,6 +222,14 @@ fn more(ours: &Value, theirs: &Value) -> Result<u64> {
 /// reaches the container's own network, the others nothing.
 const DOCKERS: u64 = 1 << 13 | 1 << 27 | 1 << 29;
 
+/// Docker's default profile, which is ours, allows them and podman's does not yet: vmsplice and io_pgetevents (on x86_64, then on
+/// aarch64), futex_waitv, cachestat, futex_wake, futex_wait, futex_requeue, statmount, listmount, mseal, and the four of
+/// `setxattrat`.
+const DOCKERS_CALLS: [&str; 16] = [
+    "278", "333", "75", "292", "449", "451", "454", "455", "456", "457", "458", "462", "463", "464", "465",
+    "466",
+];
+
 #[test]
 fn a_container_of_ours_is_confined_as_podmans_is() -> Result<()> {
     if !can_compare() {
@@ -315,6 +323,7 @@ fn a_container_of_ours_is_confined_as_podmans_is() -> Result<()> {
     let weaker: Vec<_> = numbers
         .iter()
         .filter(|number| refused(&theirs, number) && !refused(&ours, number))
+        .filter(|number| !DOCKERS_CALLS.contains(&number.as_str()))
         .map(|number| format!("{number}: {} here, {} there", ours[*number], theirs[*number]))
         .collect();
     assert_eq!(weaker, Vec::<String>::new(), "calls that podman refuses");
