@@ -19,7 +19,7 @@ if [ ! -x "$dir/enter" ]; then
   say "making $root from $mirror"
   mkdir -p "$dir"; rm -rf "$root"
   mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
-    --include=ca-certificates,crun,iperf3,iproute2,passt,podman,rootlesskit,skopeo,slirp4netns,tcpdump,uidmap,zstd \
+    --include=ca-certificates,crun,iperf3,iproute2,passt,podman,runc,rootlesskit,skopeo,slirp4netns,tcpdump,uidmap,zstd \
     sid "$root" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/mmdebstrap.log" 2>&1 ||
     { tail -n 20 "$dir/mmdebstrap.log" >&2; exit 1; }
   useradd -R "$root" -m -u 1500 -s /bin/bash dev

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::{App, ended};
 
 /// What tells one container from another that is confined differently.
-const LOOK: &str = "id; pwd; hostname; env | sort; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; cat /data/from-image /conf; \
+const LOOK: &str = "id -u; id -g; pwd; hostname; env | sort; grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; cat /data/from-image /conf; \
                     touch /x 2>&1; touch /data/y && ls /data; cut -d' ' -f2-4 /proc/self/mounts | grep -v '^/ ' | sort; ulimit -n; cat /etc/hosts | wc -l";
 
 #[test]
