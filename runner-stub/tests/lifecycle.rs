@@ -117,6 +117,9 @@ fn a_newer_executable_takes_a_running_project_over() {
     app.replace(json!({"same": waits("a")}));
     let orphan = app.run(&["up", "-d"]);
     assert!(orphan.err.contains("no longer has: test-changed-1"), "{}", orphan.err);
+    assert!(app.ps().contains_key("test-changed-1"), "it is told of, not removed");
+    app.ok(&["up", "-d", "--remove-orphans"]);
+    assert!(!app.ps().contains_key("test-changed-1"));
 }
 
 #[test]

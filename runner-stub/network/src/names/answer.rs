@@ -137,9 +137,19 @@ fn compose(
 }
 
 fn start(query: &Message<&[u8]>, rcode: Rcode) -> Option<Builder> {
-    let builder =
-        MessageBuilder::from_target(StaticCompressor::new(Vec::with_capacity(usize::from(UDP_LIMIT))));
-    let mut answer = builder.ok()?.start_error(query, rcode);
+    let target = StaticCompressor::new(Vec::with_capacity(usize::from(UDP_LIMIT)));
+    let mut builder = MessageBuilder::from_target(target).ok()?;
+    let mut answer = if query.sole_question().is_ok() {
+        builder.start_error(query, rcode)
+    } else {
+        // Many questions are not repeated: they can be longer than an answer may be.
+        let header = builder.header_mut();
+        header.set_id(query.header().id());
+        header.set_opcode(query.header().opcode());
+        header.set_qr(true);
+        header.set_rcode(rcode);
+        builder.answer()
+    };
     answer.header_mut().set_rd(query.header().rd());
     // Some resolvers give up on a server that does not say it resolves.
     answer.header_mut().set_ra(true);

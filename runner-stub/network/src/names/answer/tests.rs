@@ -119,6 +119,14 @@ fn strangers_and_strange_questions_are_refused() {
     let mut no_question = query("web", Rtype::A, None);
     no_question[5] = 0;
     assert_eq!(ask(&names, &no_question, Transport::Udp).header().rcode(), Rcode::FORMERR);
+    let mut many = query("web", Rtype::A, None);
+    let question = many[12..].to_vec();
+    many[5] = 200;
+    many.extend(question.repeat(199));
+    let reply = here(answer(&many, ASKER, &names, Transport::Udp).unwrap());
+    assert!(reply.len() <= usize::from(UDP_LIMIT), "the questions are not repeated");
+    let reply = Message::from_octets(reply).unwrap();
+    assert_eq!((reply.header().id(), reply.header().rcode()), (0x1234, Rcode::FORMERR));
     let mut an_answer = query("web", Rtype::A, None);
     an_answer[2] |= 0x80;
     assert_eq!(answer(&an_answer, ASKER, &names, Transport::Udp), None);
