@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -148,21 +150,31 @@ impl Exit {
     }
 }
 
-/// Makes this process the only one that runs the container, until it ends. Waits for an earlier shim that has not yet ended
-/// though its container has. Forgets the earlier run.
+/// How long a shim whose supervisor died may take to notice that nobody will say "start".
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// Makes this process the only one that runs the container, until it ends. Waits for an earlier shim that has not yet ended:
+/// its container has, or was never started because its supervisor died. Forgets the earlier run.
 pub(crate) fn claim(container_dir: &Path) -> Result<OwnedFd, Error> {
     let failed = |source: io::Error| Error::Read { path: container_dir.to_owned(), source };
     let folder = OwnedFd::from(fs::File::open(container_dir).map_err(failed)?);
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            if let State::Created | State::Running(_) = state(container_dir)? {
-                return Err(Error::AlreadyRunning { container_dir: container_dir.to_owned() });
-            }
-            let wait = || flock(&folder, FlockOperation::LockExclusive);
-            rustix::io::retry_on_intr(wait).map_err(|e| failed(e.into()))?;
+    let begin = Instant::now();
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => match state(container_dir)? {
+                State::Created if begin.elapsed() < ABANDONED => thread::sleep(Duration::from_millis(10)),
+                State::Created | State::Running(_) => {
+                    return Err(Error::AlreadyRunning { container_dir: container_dir.to_owned() });
+                }
+                _ => {
+                    let wait = || flock(&folder, FlockOperation::LockExclusive);
+                    rustix::io::retry_on_intr(wait).map_err(|e| failed(e.into()))?;
+                    break;
+                }
+            },
+            Err(error) => return Err(failed(error.into())),
         }
-        Err(error) => return Err(failed(error.into())),
     }
     clear(container_dir)?;
     Ok(folder)

@@ -14,6 +14,7 @@ use dpack_compose::project::{
     FileMount, FileObject, FileSource, Mount, MountSource, Project, Service, VolumePlace,
 };
 use dpack_payload::digest::Digest;
+use dpack_store::Driver;
 
 use super::create::Making;
 use crate::container;
@@ -165,6 +166,15 @@ fn find(making: &Making<'_>, container: &str, mut mount: Mount) -> Result<Resolv
                 let what =
                     format!("service `{}` mounts image `{source}`, in which nothing is", making.service_name);
                 return Err(Failure::input(what).into());
+            }
+            if making.driver == Driver::Copy && layers.len() > 1 {
+                let what = format!(
+                    "service `{}` mounts image `{source}`, which has several layers: they cannot be put together without overlayfs",
+                    making.service_name
+                );
+                return Err(Failure::environment(what)
+                    .hint("`doctor` says why there is no overlayfs")
+                    .into());
             }
             PathBuf::new()
         }
