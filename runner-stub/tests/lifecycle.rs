@@ -380,6 +380,18 @@ fn orphans_are_noticed_and_removed_on_request() {
 }
 
 #[test]
+fn a_service_named_is_active_whatever_its_profile() {
+    let mut debug = waits("d");
+    debug["profiles"] = json!(["debug"]);
+    let app = App::new(json!({"web": waits("w"), "debug": debug}));
+    app.ok(&["up", "-d"]);
+    assert_eq!(app.state("test-debug-1"), "");
+    assert_eq!(app.ok(&["run", "--rm", "debug", "echo", "once"]), "once\n");
+    app.ok(&["up", "-d", "debug"]);
+    assert_eq!(app.state("test-debug-1"), "running");
+}
+
+#[test]
 fn replicas_are_made_and_removed() {
     let app = App::new(json!({"web": waits("w")}));
     app.ok(&["up", "-d", "--scale", "web=3"]);

@@ -72,6 +72,8 @@ pub struct Options<'a> {
     pub lenient: bool,
     /// Profiles that are active besides those of `COMPOSE_PROFILES`.
     pub profiles: &'a [String],
+    /// Services that were asked for by name: their profiles are active, too, as in Docker Compose.
+    pub services: &'a [String],
     /// Every service is active, whatever its profiles.
     pub all_profiles: bool,
     /// Reads files of the device; without it there are none.
@@ -113,7 +115,7 @@ pub fn interpolate_with(
         }
     }
     let active = profiles::active(model, &variables, options);
-    profiles::apply(&mut project, &mut canonical, &active);
+    profiles::apply(&mut project, &mut canonical, active, options.services);
     references::check(&project, &canonical, &mut report);
     if !model.embedded {
         references::images(&project, &canonical, &mut report);

@@ -6,7 +6,7 @@ use crate::interpolate::Options;
 use crate::interpolate::variables::Variables;
 use crate::model::Model;
 use crate::node::{Node, Value};
-use crate::project::Project;
+use crate::project::{Project, Service};
 
 /// Activates all.
 const ALL: &str = "*";
@@ -28,14 +28,28 @@ pub(crate) fn active(model: &Model, variables: &Variables, options: &Options<'_>
     active
 }
 
-/// Sets aside the services that are not active, and takes them out of what is printed.
-pub(crate) fn apply(project: &mut Project, tree: &mut Node, active: &BTreeSet<String>) {
+/// Sets aside the services that are not active, and takes them out of what is printed. The profiles of those that were
+/// asked for by name become active, unless one of them is.
+pub(crate) fn apply(
+    project: &mut Project,
+    tree: &mut Node,
+    mut active: BTreeSet<String>,
+    asked_for: &[String],
+) {
     if active.contains(ALL) {
         return;
     }
+    let is_on = |service: &Service, active: &BTreeSet<String>| {
+        service.profiles.is_empty() || service.profiles.iter().any(|profile| active.contains(profile))
+    };
+    let named = asked_for.iter().filter_map(|name| project.services.get(name));
+    let more: Vec<String> = named
+        .filter(|service| !is_on(service, &active))
+        .flat_map(|service| service.profiles.clone())
+        .collect();
+    active.extend(more);
     for (name, service) in std::mem::take(&mut project.services) {
-        let on = service.profiles.is_empty() || service.profiles.iter().any(|p| active.contains(p));
-        let place = if on { &mut project.services } else { &mut project.disabled };
+        let place = if is_on(&service, &active) { &mut project.services } else { &mut project.disabled };
         place.insert(name, service);
     }
     if let Value::Map(sections) = &mut tree.value

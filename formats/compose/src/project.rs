@@ -51,19 +51,6 @@ pub struct Project {
     pub secrets: BTreeMap<String, FileObject>,
 }
 
-impl Project {
-    /// Activates services that were asked for by name, and with them their profiles, as Docker Compose does it.
-    pub fn enable<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
-        let mut profiles = BTreeSet::new();
-        for name in names {
-            profiles.extend(self.disabled.get(name).into_iter().flat_map(|service| service.profiles.clone()));
-        }
-        let active = |service: &Service| service.profiles.iter().any(|profile| profiles.contains(profile));
-        let enabled = self.disabled.extract_if(.., |_, service| active(service));
-        self.services.extend(enabled);
-    }
-}
-
 /// One service of a project.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -224,11 +224,21 @@ fn files_of_the_device() {
 #[test]
 fn profiles() {
     let files = "services:\n  web: {image: x}\n  debug: {image: y, profiles: [dev, debug]}\n  tool: {image: z, profiles: [dev]}\n  other: {image: o, profiles: [other]}\n";
-    let mut project = resolve(&[("compose.yml", files)]).unwrap().project;
+    let project = resolve(&[("compose.yml", files)]).unwrap().project;
     assert_eq!(Vec::from_iter(project.services.keys()), ["web"]);
     assert_eq!(Vec::from_iter(project.disabled.keys()), ["debug", "other", "tool"]);
-    project.enable(["debug"]);
-    assert_eq!(Vec::from_iter(project.services.keys()), ["debug", "tool", "web"]);
+    let folder = self::project(&[("compose.yml", files)]);
+    let options = LoadOptions { working_dir: folder.path().to_owned(), ..LoadOptions::default() };
+    let model = load(&options).unwrap().model;
+    let (debug, web) = (["debug".to_owned()], ["web".to_owned()]);
+    let named = |services, profiles| {
+        let options = Options { services, profiles, ..Options::default() };
+        let project = interpolate_with(&model, &Environment::new([]), &options).unwrap().project;
+        Vec::from_iter(project.services.into_keys())
+    };
+    assert_eq!(named(&debug, &[]), ["debug", "tool", "web"]);
+    assert_eq!(named(&debug, &debug), ["debug", "web"], "it is active by one of its profiles");
+    assert_eq!(named(&web, &[]), ["web"]);
     check(
         &[(
             "compose.yml",

@@ -123,10 +123,10 @@ impl Settings {
 
     /// The model with every variable filled in.
     pub(crate) fn resolved(&self) -> Result<Resolved> {
-        self.resolved_with(None)
+        self.resolved_with(&[], None)
     }
 
-    fn resolved_with(&self, extra: Option<Json>) -> Result<Resolved> {
+    fn resolved_with(&self, services: &[String], extra: Option<Json>) -> Result<Resolved> {
         let mut compose = self.executable.application().compose.clone();
         if let (Some(content), Some(layers)) = (extra, compose["layers"].as_array_mut()) {
             layers.push(json!({"file": "command line", "content": content}));
@@ -134,6 +134,7 @@ impl Settings {
         let model = Model::from_json(&compose).map_err(|errors| compose_failure(&errors))?;
         let options = dpack_compose::Options {
             profiles: &self.profiles,
+            services,
             device: Some(&|path| self.device_file(path)),
             ..dpack_compose::Options::default()
         };
@@ -154,14 +155,14 @@ impl Settings {
         }
     }
 
-    /// What `up` asks for: the project, with bind sources where they are on this device.
-    pub(crate) fn desired(&self) -> Result<Desired> {
-        self.desired_with(None)
+    /// What `up` asks for: the project, with bind sources where they are on this device. `services` were asked for by name.
+    pub(crate) fn desired(&self, services: &[String]) -> Result<Desired> {
+        self.desired_with(services, None)
     }
 
     /// The same with one more Compose file, which the command line stands for.
-    pub(crate) fn desired_with(&self, extra: Option<Json>) -> Result<Desired> {
-        let mut project = self.resolved_with(extra)?.project;
+    pub(crate) fn desired_with(&self, services: &[String], extra: Option<Json>) -> Result<Desired> {
+        let mut project = self.resolved_with(services, extra)?.project;
         let travelling = self.executable.project_files();
         let travelling = travelling.as_ref();
         for (name, service) in project.services.iter_mut().chain(&mut project.disabled) {
@@ -189,7 +190,7 @@ impl Settings {
     pub(crate) fn known(&self) -> Result<Project> {
         match Record::load(&self.project)? {
             Some(record) => Ok(record.desired.project),
-            None => Ok(self.desired()?.project),
+            None => Ok(self.desired(&[])?.project),
         }
     }
 

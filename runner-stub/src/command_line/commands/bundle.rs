@@ -24,9 +24,10 @@ use crate::{files, plan};
 pub(crate) fn run(settings: &Settings, arguments: &Bundle) -> Result<u8> {
     settings.executable.check_platform()?;
     let folder = new_folder(&arguments.output)?;
-    let desired = settings.desired()?;
+    let asked_for = std::slice::from_ref(&arguments.service);
+    let desired = settings.desired(asked_for)?;
     note_layers(settings, &desired)?;
-    plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
+    plan::check_services(&desired.project, asked_for)?;
     let service = desired.project.services.get(&arguments.service).context("a service is gone")?;
     let namespace = Namespace::find(settings)?;
     let commission = Commission {

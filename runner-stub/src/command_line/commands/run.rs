@@ -71,10 +71,11 @@ pub(crate) struct Commission {
 /// `run`
 pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     settings.executable.check_platform()?;
-    let mut desired = settings.desired_with(flags(arguments)?)?;
+    let asked_for = std::slice::from_ref(&arguments.service);
+    let mut desired = settings.desired_with(asked_for, flags(arguments)?)?;
     let flags = desired.project.services.remove(FLAGS);
     note_layers(settings, &desired)?;
-    plan::check_services(&desired.project, std::slice::from_ref(&arguments.service))?;
+    plan::check_services(&desired.project, asked_for)?;
     let name = match &arguments.name {
         Some(name) => checked_name(settings, name)?,
         None => one_off_name(&settings.name, &arguments.service)?,
@@ -109,7 +110,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
     let (namespace, connection) = if networked || needs_others {
         // Dependencies as the project has them: what was changed is only this container's.
         let request = Request::Prepare {
-            desired: Box::new(settings.desired()?),
+            desired: Box::new(settings.desired(asked_for)?),
             service: arguments.service.clone(),
             dependencies: !arguments.no_deps,
         };

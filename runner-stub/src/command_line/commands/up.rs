@@ -24,7 +24,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn run(settings: &Settings, up: &Up) -> Result<u8> {
     let terminal = Terminal::detect();
     settings.executable.check_platform()?;
-    let desired = scaled(settings.desired()?, &up.making.scale)?;
+    let desired = scaled(settings.desired(&up.services)?, &up.making.scale)?;
     let named: Vec<String> =
         up.exit_code_from.iter().chain(&up.attach).chain(&up.no_attach).cloned().collect();
     plan::check_services(&desired.project, &named)?;
@@ -65,7 +65,7 @@ pub(crate) fn run(settings: &Settings, up: &Up) -> Result<u8> {
 /// `create`
 pub(crate) fn create(settings: &Settings, create: &Create) -> Result<u8> {
     settings.executable.check_platform()?;
-    let desired = scaled(settings.desired()?, &create.making.scale)?;
+    let desired = scaled(settings.desired(&create.services)?, &create.making.scale)?;
     let options = UpOptions { create_only: true, ..options(&create.making, &create.services, false) };
     let mut display = Display::new(Terminal::detect().redraw);
     let request = Request::Up { desired: Box::new(desired), options };
