@@ -63,7 +63,7 @@ set -e
 printf 'SECRET\n' >"$HOME/canary"; chmod 600 "$HOME/canary"
 sleep 98765 >/dev/null 2>&1 & outside=$!
 trap 'kill $outside 2>/dev/null' EXIT
-before=$(cksum <"$app")
+before=$(sha256sum <"$app")
 "$app" up -d it 2>/dev/null
 echo '== inside'
 "$app" exec -T it sh -c "$(sed "s/OUTSIDE/$outside $$/" /dev/stdin <<'SCRIPT'
@@ -100,7 +100,7 @@ echo '== limits'
 echo '== canary'
 cat "$HOME/canary"; stat -c '%a %s' "$HOME/canary"; ls "$HOME" | grep -v -e canary -e new -e stolen -e attack || true
 kill -0 $outside && echo alive
-[ "$before" = "$(cksum <"$app")" ] && echo unchanged
+[ "$before" = "$(sha256sum <"$app")" ] && echo unchanged
 "$app" down -v -t 0 2>/dev/null
 echo '== end'
 "#;

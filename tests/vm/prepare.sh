@@ -24,11 +24,12 @@ get_emulator() {
     unpack_all "$(dpkg --print-architecture)" "$root" "$emulator_package" seabios ipxe-qemu
     touch "$root/.complete-$emulator_package"
   fi
-  # its libraries are its own: it is started by the loader that came with it
+  # its libraries are its own: it is started by the loader that came with it, beside which it would look for its modules
   loader=$(echo "$root"/usr/lib*/ld-linux-*.so.*)
   libraries=$(dirname "$(find "$root/usr/lib" -name libc.so.6 | head -n 1)")
   cat >"$vm/$emulator" <<S
 #!/bin/sh
+export QEMU_MODULE_DIR='$libraries/qemu'
 exec '${loader%% *}' --library-path '$libraries' '$root/usr/bin/$emulator' -L '$root/usr/share/qemu' -L '$root/usr/share/seabios' -L '$root/usr/lib/ipxe/qemu' "\$@"
 S
   chmod 755 "$vm/$emulator"
