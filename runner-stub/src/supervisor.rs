@@ -101,7 +101,6 @@ pub(crate) fn main() -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // `up` in the foreground blocks the signals that it waits for, and blocked signals are inherited.
     nix::sys::signal::SigSet::all().thread_unblock().context("failed to unblock signals")?;
-    dpack_sandbox::harden::supervisor().map_err(sandbox_failure)?;
     let ready = File::from(take_fd(READY).context("the supervisor was started without a pipe")?);
     match prepare() {
         Ok(Some((supervisor, lock))) => run(supervisor, lock, ready),

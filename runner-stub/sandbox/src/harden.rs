@@ -4,10 +4,10 @@
 //! |---|---|---|---|
 //! | shim | `CAP_KILL` | those of its loop | the container's folder, its control group |
 //! | network | the network's, and joining namespaces | none that execute, mount, trace or load | |
-//! | supervisor | those of files, and signals | (what it executes needs all) | (what it executes mounts) |
 //!
-//! Capabilities are those of the project's user namespace: none of them means anything outside of it. The supervisor's
-//! bounding set, filter and landlock would be handed down to the containers it starts, so it has none of its own.
+//! Capabilities are those of the project's user namespace: none of them means anything outside of it. The supervisor keeps
+//! all: it mounts to find the storage driver, and a bounding set, a filter and landlock would be handed down to the containers
+//! that it starts.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub(crate) fn shim(container_dir: &Path, groups: Vec<PathBuf>) -> Result<(), Err
     rules.extend(groups.into_iter().map(|folder| (folder, in_group)));
     let calls = SHIM_CALLS.split_whitespace().map(str::to_owned).collect();
     let filter = profile("SCMP_ACT_ERRNO", calls, "SCMP_ACT_ALLOW");
-    drop_capabilities(CapabilitySet::KILL, true)?;
+    drop_capabilities(CapabilitySet::KILL)?;
     restrict_files(&rules)?;
     install(&filter)
 }
@@ -78,37 +78,21 @@ pub fn network() -> Result<(), Error> {
         | CapabilitySet::SYS_PTRACE;
     let calls = NETWORK_REFUSED.split_whitespace().map(str::to_owned).collect();
     let filter = profile("SCMP_ACT_ALLOW", calls, "SCMP_ACT_ERRNO");
-    drop_capabilities(keep, true)?;
+    drop_capabilities(keep)?;
     install(&filter)
 }
 
-/// The supervisor, before it has threads. What it executes has all capabilities again.
-pub fn supervisor() -> Result<(), Error> {
-    let keep = CapabilitySet::CHOWN
-        | CapabilitySet::DAC_OVERRIDE
-        | CapabilitySet::DAC_READ_SEARCH
-        | CapabilitySet::FOWNER
-        | CapabilitySet::FSETID
-        | CapabilitySet::KILL
-        | CapabilitySet::MKNOD
-        | CapabilitySet::SETFCAP
-        | CapabilitySet::SYS_PTRACE;
-    drop_capabilities(keep, false)
-}
-
-/// Keeps these; with `for_good` no program that is executed gets others, and none more than it has.
-fn drop_capabilities(keep: CapabilitySet, for_good: bool) -> Result<(), Error> {
-    if for_good {
-        for number in 0..64 {
-            let one = CapabilitySet::from_bits_retain(1 << number);
-            match rustix::thread::remove_capability_from_bounding_set(one) {
-                // The first number that the kernel does not know.
-                Err(rustix::io::Errno::INVAL) => break,
-                result => result.map_err(confine("drop capabilities from our bounding set"))?,
-            }
+/// Keeps these; no program that is executed gets others.
+fn drop_capabilities(keep: CapabilitySet) -> Result<(), Error> {
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            // The first number that the kernel does not know.
+            Err(rustix::io::Errno::INVAL) => break,
+            result => result.map_err(confine("drop capabilities from our bounding set"))?,
         }
-        rustix::thread::set_no_new_privs(true).map_err(confine("set no_new_privs"))?;
     }
+    rustix::thread::set_no_new_privs(true).map_err(confine("set no_new_privs"))?;
     rustix::thread::clear_ambient_capability_set().map_err(confine("clear ambient capabilities"))?;
     let now = rustix::thread::capabilities(None).map_err(confine("read our capabilities"))?;
     let sets = CapabilitySets {
