@@ -108,13 +108,24 @@ fn full(uid: u32, gid: u32) -> Result<Full, String> {
     Ok(Full { uids, gids, helpers: Some(helpers) })
 }
 
+/// The lines of `/proc/PID/uid_map` or `gid_map` (user_namespaces(7)); `None` for what makes no sense.
+pub fn ranges(map: &str) -> Option<Vec<Range>> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|text| text.parse().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(Range { inside, outside, count })
+    };
+    map.lines().map(range).collect()
+}
+
+/// How many IDs a map has.
+pub fn total(map: &str) -> u64 {
+    ranges(map).unwrap_or_default().iter().map(|range| u64::from(range.count)).sum()
+}
+
 /// How many IDs a map has from 0 on without a hole.
 fn contiguous_from_zero(map: &str) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let (inside, _, count) = (fields.next()?, fields.next()?, fields.next()?);
-        if inside == "0" { count.parse().ok() } else { None }
-    })
+    ranges(map)?.iter().find(|range| range.inside == 0).map(|range| range.count)
 }
 
 /// A user without an entry has no name, but subuid(5) takes numbers too.
@@ -138,11 +149,9 @@ pub(crate) fn outside_user() -> u32 {
 }
 
 fn outside(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(|text| text.parse::<u32>().ok());
-        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
+    ranges(map)?.iter().find_map(|range| {
+        let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
+        range.outside.checked_add(offset)
     })
 }
 
@@ -211,9 +220,7 @@ impl Mapped {
     /// Reads `/proc/self/uid_map`.
     pub(crate) fn current() -> Self {
         let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let total: u64 =
-            text.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
-        Mapped { single: total == 1 }
+        Mapped { single: total(&text) == 1 }
     }
 }
 

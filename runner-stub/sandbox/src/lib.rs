@@ -39,6 +39,7 @@ mod seccomp;
 pub mod shim;
 pub mod signal;
 mod spec;
+mod stat;
 mod sys;
 mod terminal;
 mod time;

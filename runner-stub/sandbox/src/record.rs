@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, stat};
 
 const RUNNING: &str = "running.json";
 const EXIT: &str = "exit.json";
@@ -110,10 +110,9 @@ impl ProcessId {
     }
 }
 
-/// State (field 3) and start time (field 22) of `/proc/PID/stat`. The name in field 2 may hold anything, `)` too.
+/// State (field 3) and start time (field 22) of `/proc/PID/stat`.
 fn stat(text: &str) -> Option<(char, u64)> {
-    let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
-    Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
+    Some((stat::state(text)?, stat::field(text, 19)?.parse().ok()?))
 }
 
 impl Running {

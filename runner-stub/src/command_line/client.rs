@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use dpack_sandbox::idmap::IdMap;
+use dpack_sandbox::idmap::{self, IdMap};
 use dpack_sandbox::role::Spawn;
 
 use super::settings::Settings;
@@ -135,9 +135,7 @@ impl Namespace {
             Self::New(map) => map.kind().to_owned(),
             Self::Join(pid) => {
                 let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
-                let ids: u64 =
-                    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum();
-                if ids > 1 { "full" } else { "single" }.to_owned()
+                if idmap::total(&map) > 1 { "full" } else { "single" }.to_owned()
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use answer::{Reply, Transport, answer};
 pub(crate) use server::{NameServer, Resolver, start};
 pub(crate) use upstream::Forwarder;
-pub use upstream::Upstream;
+pub use upstream::{Upstream, servers_of};
 
 use crate::egress::HOST_GATEWAY;
 

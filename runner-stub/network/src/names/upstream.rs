@@ -138,8 +138,9 @@ fn is_answer(query: &[u8], reply: &[u8]) -> bool {
         && reply.sole_question().is_ok_and(|theirs| query.sole_question().is_ok_and(|ours| ours == theirs))
 }
 
-/// The servers that a resolv.conf names.
-fn servers_of(text: &str) -> Vec<IpAddr> {
+/// The servers that a resolv.conf names, as far as they are asked.
+#[must_use]
+pub fn servers_of(text: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()

@@ -9,7 +9,7 @@
 //!
 //! A thread can go from the host's network namespace into N but never back (that takes a privilege outside the user
 //! namespace); between N and the containers' it can go as it likes. A socket belongs to the namespace it was made in. So
-//! the busy threads live in N and visits a container's namespace to make a socket there, and sockets of the device are
+//! the busy threads live in N and visit a container's namespace to make a socket there, and sockets of the device are
 //! made for it by the first thread.
 
 mod control;

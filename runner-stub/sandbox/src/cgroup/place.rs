@@ -45,6 +45,12 @@ pub(super) struct Unified {
     pub(super) controllers: Vec<String>,
 }
 
+impl Unified {
+    fn at(dir: PathBuf) -> Self {
+        Self { controllers: words(&dir.join("cgroup.subtree_control")), dir }
+    }
+}
+
 /// What is missing and what would help.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lack {
@@ -138,7 +144,7 @@ impl Place {
             Some((controller.clone(), dir?))
         });
         let place = Place {
-            v2: v2.map(|dir| Unified { controllers: words(&dir.join("cgroup.subtree_control")), dir }),
+            v2: v2.map(Unified::at),
             v1: v1.collect(),
             lack: Some(Lack {
                 reason: format!(
@@ -288,7 +294,7 @@ fn unified(own: &Folder, limits: bool) -> Option<Unified> {
         }
     };
     enable(&dir);
-    Some(Unified { controllers: words(&dir.join("cgroup.subtree_control")), dir })
+    Some(Unified::at(dir))
 }
 
 /// The root of the hierarchy, which may have processes, has no type.

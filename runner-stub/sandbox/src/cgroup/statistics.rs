@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::group::Group;
+use crate::stat;
 
 /// What a container has used so far. None where nobody counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,8 +56,9 @@ pub fn processes(init: i32) -> Vec<i32> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        let parent =
-            fs::read_to_string(entry.path().join("stat")).ok().and_then(|text| field(&text, 1)?.parse().ok());
+        let parent = fs::read_to_string(entry.path().join("stat"))
+            .ok()
+            .and_then(|text| stat::field(&text, 1)?.parse().ok());
         if let Some(parent) = parent {
             children.entry(parent).or_default().push(pid);
         }
@@ -71,16 +73,12 @@ pub fn processes(init: i32) -> Vec<i32> {
     found
 }
 
-/// A field of `/proc/PID/stat` by its place after the name, which may hold anything.
-fn field(text: &str, number: usize) -> Option<&str> {
-    text.get(text.rfind(')')? + 1..)?.split_whitespace().nth(number)
-}
-
 fn from_processes(pids: &[i32]) -> Statistics {
     let (mut ticks, mut pages, mut threads) = (0_u64, 0_u64, 0_u64);
     for pid in pids {
         let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let value = |number| field(&text, number).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let value =
+            |number| stat::field(&text, number).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         ticks += value(11) + value(12);
         threads += value(17);
         pages += value(21);

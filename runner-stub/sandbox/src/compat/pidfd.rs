@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
-use crate::sys;
+use crate::{stat, sys};
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -127,14 +127,12 @@ fn number(process: impl AsFd) -> Option<i32> {
 /// Number and state by the `stat` in the process's folder (proc(5)).
 fn status_of(folder: impl AsFd) -> Option<(i32, char)> {
     let file = rustix::fs::openat(folder, c"stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = String::new();
-    // A name that is no UTF-8 is not one of ours; what is read loses nothing that is looked at.
     let mut bytes = Vec::new();
     File::from(file).read_to_end(&mut bytes).ok()?;
-    text.push_str(&String::from_utf8_lossy(&bytes));
+    // The name need not be UTF-8; nothing that is looked at is lost.
+    let text = String::from_utf8_lossy(&bytes);
     let pid = text.split(' ').next()?.parse().ok()?;
-    let state = text.rsplit_once(')')?.1.trim_start().chars().next()?;
-    Some((pid, state))
+    Some((pid, stat::state(&text)?))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use dpack_bundle::portable::{Portable, portable};
 use dpack_bundle::spec::{IdMapping, Spec};
 use dpack_sandbox::export::{self, Part};
+use dpack_sandbox::idmap::{self, Range};
 
 use super::super::args::Bundle;
 use super::super::client::Namespace;
@@ -121,10 +122,8 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
 fn map(kind: &str) -> Result<Vec<IdMapping>> {
     let path = format!("/proc/self/{kind}_map");
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{path}`"))?;
-    let line = |line: &str| {
-        let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
-        let (container_id, host_id, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        Some(IdMapping { container_id, host_id, size })
-    };
-    text.lines().map(line).collect::<Option<_>>().with_context(|| format!("`{path}` makes no sense"))
+    let ranges = idmap::ranges(&text).with_context(|| format!("`{path}` makes no sense"))?;
+    let mapping =
+        |range: Range| IdMapping { container_id: range.inside, host_id: range.outside, size: range.count };
+    Ok(ranges.into_iter().map(mapping).collect())
 }

@@ -90,12 +90,7 @@ fn connections() -> Check {
 /// An address that the kernel would use towards the outside; nothing is sent.
 fn outside() -> Check {
     let towards = |address: IpAddr| {
-        let any: IpAddr = match address {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect((address, 9)).ok()?;
+        let socket = connected((address, 9).into()).ok()?;
         socket.local_addr().ok().map(|local| local.ip().to_string())
     };
     // Addresses of documentation (RFC 5737, RFC 3849): outside for sure.
@@ -107,14 +102,19 @@ fn outside() -> Check {
     }
 }
 
+/// A socket that speaks UDP with one address alone.
+fn connected(peer: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
 fn name_servers() -> Vec<Check> {
     let name = "name server";
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers: Vec<IpAddr> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().split('%').next()?.parse().ok())
-        .collect();
+    let servers = dpack_network::names::servers_of(&text);
     if servers.is_empty() {
         let detail = "/etc/resolv.conf names none: containers know each other, nobody else";
         return vec![Check::new(name, Verdict::Warning, detail)];
@@ -128,10 +128,7 @@ fn name_servers() -> Vec<Check> {
 }
 
 fn answers(server: IpAddr) -> std::io::Result<()> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect((server, 53))?;
+    let socket = connected((server, 53).into())?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(&ROOT_SERVERS)?;
     socket.recv(&mut [0; 512]).map(drop)
