@@ -42,9 +42,12 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use dpack_sandbox::role::take_fd;
+use dpack_store::Driver;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use create::{Making, attach_network, create, sandbox_failure, storage_driver};
+pub(crate) use create::{
+    Making, Stacks, attach_network, create, sandbox_failure, storage_driver, store_kind,
+};
 pub(crate) use inside::user;
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
 pub(crate) use limits::{home, is_limited};
@@ -80,7 +83,7 @@ pub(crate) struct Commission {
     /// The user namespace was made for it: nothing of the project that still runs lives in it.
     pub(crate) new_namespace: bool,
     /// The storage driver that was asked for.
-    pub(crate) driver: Option<String>,
+    pub(crate) driver: Option<Driver>,
 }
 
 /// How a supervisor's start went.

@@ -158,7 +158,7 @@ fn start(settings: &Settings) -> Result<()> {
         project: settings.name.clone(),
         id_map: namespace.kind(),
         new_namespace: matches!(namespace, Namespace::New(_)),
-        driver: settings.driver.map(|driver| driver.to_string()),
+        driver: settings.driver,
     };
     let log = open_log(settings)?;
     let (ready, theirs) = std::io::pipe().context("failed to create a pipe")?;

@@ -21,8 +21,8 @@ use dpack_payload::digest::DiffId;
 use dpack_sandbox::Home;
 use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::shim::{self, CreateOptions};
-use dpack_store::Driver;
 use dpack_store::driver::{self, Found};
+use dpack_store::{Driver, IdMapKind};
 
 use super::attach::lock;
 use super::limits;
@@ -38,6 +38,9 @@ use crate::{events, files, time};
 
 /// Largest `/etc/passwd` that is read from an image.
 const LARGEST_DATABASE: u64 = 4 << 20;
+
+/// Layers of images on this device, lowest first, by reference.
+pub(crate) type Stacks = BTreeMap<String, Vec<PathBuf>>;
 
 /// What a container is made of.
 pub(crate) struct Making<'a> {
@@ -59,8 +62,8 @@ pub(crate) struct Making<'a> {
     pub(crate) one_off: bool,
     /// Its image.
     pub(crate) image: &'a Image,
-    /// Layers of the images it needs on this device, lowest first, by reference.
-    pub(crate) stacks: &'a BTreeMap<String, Vec<PathBuf>>,
+    /// Of the images it needs.
+    pub(crate) stacks: &'a Stacks,
     /// The container whose anonymous volumes it has: itself, but for `pre_start`.
     pub(crate) anonymous_of: &'a str,
     /// How layers become its root file system.
@@ -168,9 +171,13 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
 }
 
 /// The storage driver by what was asked for and by what works. Inside the user namespace.
-pub(crate) fn storage_driver(data: &Path, asked: Option<&str>) -> Result<Found> {
-    let asked = asked.map(str::parse).transpose()?;
+pub(crate) fn storage_driver(data: &Path, asked: Option<Driver>) -> Result<Found> {
     driver::find(data, asked).environment()
+}
+
+/// The store's word for `full` or `single`.
+pub(crate) fn store_kind(id_map: &str) -> IdMapKind {
+    if id_map == "full" { IdMapKind::Full } else { IdMapKind::Single }
 }
 
 /// Layers that must not go while the container is there.

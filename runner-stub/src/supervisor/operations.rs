@@ -1,5 +1,6 @@
 //! What each request means: validate, plan, carry out.
 
+mod create;
 mod down;
 mod layers;
 mod one_off;

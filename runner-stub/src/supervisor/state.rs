@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use dpack_sandbox::cgroup::Place;
 use dpack_store::driver::Found;
-use dpack_store::{IdMapKind, Store};
+use dpack_store::{Driver, Store};
 use tokio::sync::Notify;
 
 use super::Commission;
+use super::create::store_kind;
 use super::network::Network;
 use crate::container::{Container, Identity, Supervision};
 use crate::health::Health;
@@ -32,7 +33,7 @@ pub(crate) struct Supervisor {
     pub(crate) executable: Arc<Executable>,
     /// `full` or `single`.
     pub(crate) id_map: String,
-    asked_driver: Option<String>,
+    asked_driver: Option<Driver>,
     driver: OnceCell<Found>,
     /// Its user namespace is new.
     pub(crate) new_namespace: bool,
@@ -102,8 +103,7 @@ impl Supervisor {
 
     /// The store for the ID map of this user namespace.
     pub(crate) fn store(&self) -> Result<Store> {
-        let kind = if self.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
-        Ok(Store::open(&self.paths.data, kind, self.driver()?.driver)?)
+        Ok(Store::open(&self.paths.data, store_kind(&self.id_map), self.driver()?.driver)?)
     }
 
     /// How containers get their root file systems.
@@ -111,7 +111,7 @@ impl Supervisor {
         match self.driver.get() {
             Some(found) => Ok(found),
             None => {
-                let found = super::storage_driver(&self.paths.data, self.asked_driver.as_deref())?;
+                let found = super::storage_driver(&self.paths.data, self.asked_driver)?;
                 Ok(self.driver.get_or_init(|| found))
             }
         }

@@ -16,13 +16,15 @@ use std::str::FromStr;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::marker::BootId;
 use crate::remove::remove_tree;
 
 /// How a container gets its root file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Driver {
     /// overlayfs.
     Overlay,

@@ -44,7 +44,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Bundle) -> Result<u8> {
         remove: true,
         bundle: Some(folder),
         project: desired.project,
-        driver: settings.driver.map(|driver| driver.to_string()),
+        driver: settings.driver,
     };
     run::become_role(settings, &namespace, &commission, None)
 }

@@ -3,7 +3,6 @@
 //! The command line becomes the role `dpack-run` inside the project's user namespace, which makes the container and is
 //! itself its shim. A service without networks and dependencies needs no supervisor at all: that is the short way.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -16,7 +15,7 @@ use dpack_payload::application::Image;
 use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::foreground::{self, RunOptions};
 use dpack_sandbox::role::{Spawn, take_fd};
-use dpack_store::{IdMapKind, Silent, Store};
+use dpack_store::{Driver, Silent, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -35,7 +34,8 @@ use crate::plan;
 use crate::project::Record;
 use crate::protocol::{Desired, Request};
 use crate::supervisor::{
-    self, Making, Network, PAYLOAD, attach_network, attachment, check_bind, sandbox_failure,
+    self, Making, Network, PAYLOAD, Stacks, attach_network, attachment, check_bind, sandbox_failure,
+    store_kind,
 };
 
 /// `argv[0]` of the role.
@@ -65,7 +65,7 @@ pub(crate) struct Commission {
     pub(crate) remove: bool,
     /// It is not run but written as a bundle to this empty folder.
     pub(crate) bundle: Option<PathBuf>,
-    pub(crate) driver: Option<String>,
+    pub(crate) driver: Option<Driver>,
 }
 
 /// `run`
@@ -132,7 +132,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         remove: arguments.rm,
         bundle: None,
         project: desired.project,
-        driver: settings.driver.map(|driver| driver.to_string()),
+        driver: settings.driver,
     };
     become_role(settings, &namespace, &commission, connection.as_ref().map(AsFd::as_fd))
 }
@@ -269,9 +269,9 @@ fn serve() -> Result<u8> {
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
     let executable = Executable::open(payload.into())?;
-    let kind = if commission.id_map == "full" { IdMapKind::Full } else { IdMapKind::Single };
-    let found = supervisor::storage_driver(&commission.paths.data, commission.driver.as_deref())?;
-    let store = Store::open(&commission.paths.data, kind, found.driver).environment()?;
+    let found = supervisor::storage_driver(&commission.paths.data, commission.driver)?;
+    let store =
+        Store::open(&commission.paths.data, store_kind(&commission.id_map), found.driver).environment()?;
     supervisor::lay_out(&executable, &project, &store)?;
     for mount in &service.volumes {
         if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
@@ -321,9 +321,9 @@ fn stacks(
     service: &Service,
     executable: &Executable,
     store: &Store,
-) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+) -> Result<Stacks> {
     let others = service.other_images().map(|image| executable.image(&commission.service, image));
-    let mut stacks = BTreeMap::new();
+    let mut stacks = Stacks::new();
     for image in std::iter::once(Ok(&commission.image)).chain(others) {
         let image = image?;
         let extracted = store.ensure(executable.payload(), &image.layers, supervisor::threads(), &Silent);

@@ -1,7 +1,6 @@
 //! Layers on the device: extracted when something needs them, removed when nothing does.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use dpack_compose::project::Project;
@@ -9,6 +8,7 @@ use dpack_payload::application::Image;
 use dpack_payload::digest::DiffId;
 use tokio::task::spawn_blocking;
 
+use super::super::create::Stacks;
 use super::super::lifecycle::note;
 use super::super::project_files::lay_out;
 use super::super::reporter::Reporter;
@@ -39,7 +39,7 @@ impl Supervisor {
         plan: &Plan,
         images: &BTreeMap<String, Image>,
         reporter: &Reporter,
-    ) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    ) -> Result<Stacks> {
         let makes = |step: &Step| matches!(step.action, Action::Create | Action::Recreate);
         if let (Some(reason), true) = (&self.driver()?.reason, plan.steps.iter().any(makes)) {
             reporter.warn(format!(

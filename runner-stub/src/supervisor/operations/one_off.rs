@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use tokio::task::spawn_blocking;
 
-use super::super::create::{Making, create};
 use super::super::reporter::Reporter;
 use super::super::state::Supervisor;
+use super::create::Order;
 use super::up::check_binds;
 use crate::plan::{self, Action, Plan, Step, UpOptions};
 use crate::project::Record;
@@ -75,35 +75,21 @@ impl Supervisor {
         check_binds(&desired.project, &plan)?;
         let images = BTreeMap::from([(service.to_owned(), image.clone())]);
         let stacks = self.extract(&desired.project, &plan, &images, reporter).await?;
-        let (project, id_map, driver) = (self.project.clone(), self.id_map.clone(), self.driver()?.driver);
-        let (container, service) = (name.to_owned(), service.to_owned());
-        let (model, executable) = (desired.project.clone(), self.executable.clone());
-        let created = spawn_blocking(move || {
-            create(&Making {
-                project: &project,
-                name: &container,
-                service_name: &service,
-                model: &model,
-                executable: &executable,
-                service: &definition,
-                number: 1,
-                one_off: true,
-                image: &image,
-                stacks: &stacks,
-                anonymous_of: &container,
-                driver,
-                configuration: String::new(),
-                id_map: &id_map,
-                tty: definition.tty,
-                aliases,
-                remove,
-            })
-        });
-        created
-            .await
-            .context("a creation was cut short")?
-            .with_context(|| format!("failed to create container {name}"))?;
-        let unit = self.take_in_by_name(name)?;
+        let order = Order {
+            name: name.to_owned(),
+            service_name: service.to_owned(),
+            service: definition,
+            image,
+            model: Arc::new(desired.project.clone()),
+            stacks: Arc::new(stacks),
+            anonymous_of: name.to_owned(),
+            number: 1,
+            one_off: true,
+            configuration: String::new(),
+            aliases,
+            remove,
+        };
+        let unit = self.create_container(order).await?;
         self.start(&unit).await?;
         Ok(self.done(&plan))
     }

@@ -5,15 +5,15 @@
 //! is started again; a container that is made anew is prepared anew.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use dpack_compose::project::{Healthcheck, Hook, Restart, Service};
 use dpack_sandbox::record;
-use tokio::task::spawn_blocking;
 
-use super::super::create::{Making, create};
 use super::super::reporter::Reporter;
 use super::super::state::{Supervisor, Unit};
+use super::create::Order;
 use super::up::Up;
 use crate::failure::Failure;
 use crate::logs::{Reader, Start};
@@ -72,8 +72,7 @@ impl Supervisor {
             self.stop_and_remove(&left, Some(0), reporter).await?;
         }
         reporter.container(&name, Phase::Starting);
-        self.create_pre_start(up, unit, &name, hook).await?;
-        let step = self.take_in_by_name(&name)?;
+        let step = self.create_pre_start(up, unit, &name, hook).await?;
         let overruled = self.overruled.notified();
         let started = self.start(&step).await;
         if started.is_ok() {
@@ -100,45 +99,25 @@ impl Supervisor {
         .into())
     }
 
-    async fn create_pre_start(
-        self: &Rc<Self>,
-        up: &Rc<Up>,
-        unit: &Rc<Unit>,
-        name: &str,
-        hook: &Hook,
-    ) -> Result<()> {
-        let service = unit.identity.service.clone();
-        let definition = definition(&unit.identity.definition, hook);
-        let image = self.executable.image(&service, &definition.image)?.clone();
-        let (project, executable, id_map) =
-            (self.project.clone(), self.executable.clone(), self.id_map.clone());
-        let (name, of) = (name.to_owned(), unit.identity.name.clone());
-        let (model, stacks) = (up.project.clone(), up.stacks.clone());
-        let driver = self.driver()?.driver;
-        let what = format!("failed to create container {name}");
-        let created = spawn_blocking(move || {
-            create(&Making {
-                project: &project,
-                name: &name,
-                service_name: &service,
-                model: &model,
-                executable: &executable,
-                service: &definition,
-                number: 1,
-                one_off: true,
-                image: &image,
-                stacks: &stacks,
-                anonymous_of: &of,
-                driver,
-                configuration: String::new(),
-                id_map: &id_map,
-                tty: false,
-                aliases: false,
-                remove: false,
-            })
-        });
-        created.await.context("a creation was cut short")?.context(what)?;
-        Ok(())
+    async fn create_pre_start(&self, up: &Up, unit: &Unit, name: &str, hook: &Hook) -> Result<Rc<Unit>> {
+        let service_name = unit.identity.service.clone();
+        let service = definition(&unit.identity.definition, hook);
+        let image = self.executable.image(&service_name, &service.image)?.clone();
+        self.create_container(Order {
+            name: name.to_owned(),
+            service_name,
+            service,
+            image,
+            model: Arc::clone(&up.project),
+            stacks: Arc::clone(&up.stacks),
+            anonymous_of: unit.identity.name.clone(),
+            number: 1,
+            one_off: true,
+            configuration: String::new(),
+            aliases: false,
+            remove: false,
+        })
+        .await
     }
 }
 

@@ -1,20 +1,21 @@
 //! `up`: everything is checked before anything is changed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{MountSource, Project, VolumePlace};
 use dpack_payload::application::Image;
-use tokio::task::spawn_blocking;
 
 use super::super::carry_out::{OnFailure, carry_out};
-use super::super::create::{Making, create};
+use super::super::create::Stacks;
 use super::super::reporter::Reporter;
 use super::super::sources::{anonymous_volumes, check_bind, check_files, check_volume};
-use super::super::state::{Supervisor, Unit};
-use crate::container::{Container, configuration_hash};
+use super::super::state::Supervisor;
+use super::create::Order;
+use crate::container::configuration_hash;
 use crate::failure::{Context as _, Failure};
 use crate::plan::{self, Action, Plan, Step, UpOptions};
 use crate::project::Record;
@@ -22,10 +23,10 @@ use crate::protocol::{Desired, Done, Item, Phase};
 
 /// What steps of one `up` share.
 pub(super) struct Up {
-    pub(super) project: Project,
+    pub(super) project: Arc<Project>,
     configurations: BTreeMap<String, String>,
     images: BTreeMap<String, Image>,
-    pub(super) stacks: BTreeMap<String, Vec<PathBuf>>,
+    pub(super) stacks: Arc<Stacks>,
     timeout: Option<u32>,
     renew_volumes: bool,
 }
@@ -52,10 +53,10 @@ impl Supervisor {
         let stacks = self.extract(&project, &plan, &images, reporter).await?;
         self.make_networks_and_volumes(&project, &plan, reporter).await?;
         let up = Rc::new(Up {
-            project,
+            project: Arc::new(project),
             configurations,
             images,
-            stacks,
+            stacks: Arc::new(stacks),
             timeout: options.timeout,
             renew_volumes: options.renew_volumes,
         });
@@ -121,7 +122,7 @@ impl Supervisor {
                 dpack_store::remove_tree(volume)?;
             }
         }
-        self.create_container(up, step).await?;
+        self.create_replica(up, step).await?;
         reporter.container(name, end);
         Ok(())
     }
@@ -154,49 +155,22 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn create_container(self: &Rc<Self>, up: &Rc<Up>, step: &Step) -> Result<()> {
-        let service = up.project.services.get(&step.service).context("a service is gone")?.clone();
-        let image = up.images.get(&step.service).context("an image is gone")?.clone();
-        let configuration = up.configurations.get(&step.service).cloned().unwrap_or_default();
-        let (project, id_map, step) = (self.project.clone(), self.id_map.clone(), step.clone());
-        let name = step.container.clone();
-        let executable = self.executable.clone();
-        let driver = self.driver()?.driver;
-        let (model, stacks) = (up.project.clone(), up.stacks.clone());
-        let created = spawn_blocking(move || {
-            create(&Making {
-                project: &project,
-                name: &step.container,
-                service_name: &step.service,
-                model: &model,
-                executable: &executable,
-                service: &service,
-                number: step.number,
-                one_off: false,
-                image: &image,
-                stacks: &stacks,
-                anonymous_of: &step.container,
-                driver,
-                configuration,
-                id_map: &id_map,
-                tty: service.tty,
-                aliases: false,
-                remove: false,
-            })
-        });
-        created
-            .await
-            .context("a creation was cut short")?
-            .with_context(|| format!("failed to create container {name}"))?;
-        self.take_in_by_name(&name)?;
-        Ok(())
-    }
-
-    /// Takes in a container that was just made.
-    pub(crate) fn take_in_by_name(&self, name: &str) -> Result<Rc<Unit>> {
-        let folder = self.project.container(name);
-        let container = Container::load(&folder)?.with_context(|| format!("container {name} is gone"))?;
-        Ok(self.take_in(Unit::new(container, folder)))
+    async fn create_replica(self: &Rc<Self>, up: &Rc<Up>, step: &Step) -> Result<()> {
+        let order = Order {
+            name: step.container.clone(),
+            service_name: step.service.clone(),
+            service: up.project.services.get(&step.service).context("a service is gone")?.clone(),
+            image: up.images.get(&step.service).context("an image is gone")?.clone(),
+            model: Arc::clone(&up.project),
+            stacks: Arc::clone(&up.stacks),
+            anonymous_of: step.container.clone(),
+            number: step.number,
+            one_off: false,
+            configuration: up.configurations.get(&step.service).cloned().unwrap_or_default(),
+            aliases: false,
+            remove: false,
+        };
+        self.create_container(order).await.map(drop)
     }
 
     /// The image of every service: also of those that are not selected, so that a mistake shows early.
