@@ -380,6 +380,26 @@ fn orphans_are_noticed_and_removed_on_request() {
 }
 
 #[test]
+fn what_has_ended_is_started_again_though_its_shim_is_not_done() {
+    let app = App::new(json!({"web": waits("w")}));
+    app.ok(&["up", "-d"]);
+    let text = std::fs::read(app.path("data/projects/test/containers/test-web-1/running.json")).unwrap();
+    let running: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let signal = |who: &str, signal| {
+        let pid = i32::try_from(running[who]["pid"].as_i64().unwrap()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    };
+    signal("shim", rustix::process::Signal::STOP);
+    signal("init", rustix::process::Signal::KILL);
+    let mut up = app.command(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal("shim", rustix::process::Signal::CONT);
+    assert!(up.wait().unwrap().success());
+    assert_eq!(app.state("test-web-1"), "running");
+    assert_eq!(app.ok(&["logs", "--no-log-prefix"]), "w\nw\n");
+}
+
+#[test]
 fn a_service_named_is_active_whatever_its_profile() {
     let mut debug = waits("d");
     debug["profiles"] = json!(["debug"]);

@@ -30,6 +30,11 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Starts a container that is there, unless it runs.
     pub(crate) async fn start(self: &Rc<Self>, unit: &Rc<Unit>) -> Result<()> {
+        let ends = |state| matches!(state, record::State::Exited(_) | record::State::Dead(_));
+        if unit.running.get() && record::state(&unit.folder).is_ok_and(ends) {
+            // Its shim is not done yet, so that we have not heard of it.
+            unit.exited().await;
+        }
         let _busy = unit.busy.lock().await;
         if unit.running.get() {
             return unit.supervise(|supervision| supervision.wanted = true);
