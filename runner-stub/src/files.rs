@@ -50,6 +50,18 @@ fn write(lasts: Lasts, path: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("failed to write `{}`", path.display()))
 }
 
+/// Removes what writers that were killed left beside their files in `folder`.
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<()> {
+    let writer = |name: &str| name.strip_suffix(".new")?.rsplit_once('.')?.1.parse::<u32>().ok();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let writer = entry.file_name().to_str().and_then(writer);
+        if writer.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads JSON from `path`; nothing when there is no such file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let file = match File::open(path) {
@@ -101,5 +113,21 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::write(&path, "[1,").unwrap();
         assert!(read_json::<Vec<u8>>(&path).unwrap_err().to_string().ends_with("is damaged"));
+    }
+
+    #[test]
+    fn leftovers_go_with_their_writers() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = format!("a.json.{}.new", std::process::id());
+        // No process has a number beyond the kernel's limit of 2^22.
+        for name in ["a.json", "b.new", "a.json.4194305.new", &ours] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_leftovers(folder.path()).unwrap();
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["a.json", &ours, "b.new"]);
     }
 }

@@ -16,6 +16,7 @@ impl Supervisor {
     /// says, unless the machine was restarted in between: after that, only `up` and `start` start something.
     pub(crate) async fn adopt(self: &Rc<Self>) -> Result<()> {
         let booted = booted();
+        crate::files::remove_leftovers(&self.project.folder)?;
         for container in Container::list(&self.project)? {
             let state = container.state;
             let folder = self.project.container(&container.identity.name);
