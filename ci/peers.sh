@@ -1,5 +1,6 @@
 #!/bin/bash
-# peers.sh [DIR]: a root folder with the programs that `cargo xtask bench` compares with, and DIR/enter to run them in it.
+# peers.sh [--docker] [DIR]: a root folder with the programs that tests and `cargo xtask bench` compare with, and DIR/enter to run
+# them in it. With --docker also Docker Engine and Docker Compose, which the benchmark of many services alone needs.
 #
 # Debian unstable has current ones; about 900 MB and 60 s, once. DIR is $DPACK_PEERS, else ~/.cache/dpack-peers. Needs root
 # (mounts), and uses the package mirror that this machine already has. Prints DIR.
@@ -8,16 +9,21 @@
 # private mount namespace: by pivot_root, because the kernel refuses user namespaces in a chroot (user_namespaces(7)), and
 # with a pure cgroup v2 view, because crun refuses the mixed one.
 set -euo pipefail
+docker=; if [ "${1:-}" = --docker ]; then docker=yes; shift; fi
 dir=${1:-${DPACK_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dpack-peers}}
 root=$dir/root
 say() { echo "${0##*/}: $*" >&2; }
+mkdir -p "$dir"
+# whoever else wants it waits until it is complete
+exec 9>"$dir/lock"
+flock 9
 
 if [ ! -x "$dir/enter" ]; then
   [ "$(id -u)" = 0 ] || { say "making \`$root\` needs root"; exit 1; }
   command -v mmdebstrap >/dev/null || apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)
   say "making $root from $mirror"
-  mkdir -p "$dir"; rm -rf "$root"
+  rm -rf "$root"
   mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
     --include=ca-certificates,crun,iperf3,iproute2,passt,podman,runc,rootlesskit,skopeo,slirp4netns,tcpdump,uidmap,zstd \
     sid "$root" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/mmdebstrap.log" 2>&1 ||
@@ -45,7 +51,7 @@ ENTER
   chmod +x "$dir/enter.new"; mv "$dir/enter.new" "$dir/enter"
 fi
 # into roots of before, too: nothing is taken from whoever works in them
-if [ ! -x "$root/usr/sbin/dockerd" ]; then
+if [ "$docker" ] && [ ! -x "$root/usr/sbin/dockerd" ]; then
   say "adding Docker Engine and Docker Compose"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
   "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends docker.io docker-cli docker-compose iptables' \

@@ -26,7 +26,17 @@ impl Peers {
     /// Makes the root with `ci/peers.sh` if it is not there yet, and a work folder that belongs to the ordinary user. Needs
     /// root and Debian's packages.
     pub fn prepare(name: &str) -> Result<Self> {
+        Self::by(name, &[])
+    }
+
+    /// The same, with Docker Engine and Docker Compose.
+    pub fn prepare_with_docker(name: &str) -> Result<Self> {
+        Self::by(name, &["--docker"])
+    }
+
+    fn by(name: &str, options: &[&str]) -> Result<Self> {
         let output = Command::new(workspace().join("ci/peers.sh"))
+            .args(options)
             .stderr(Stdio::inherit())
             .output()
             .context("failed to start `ci/peers.sh`")?;

@@ -23,7 +23,7 @@ impl Deref for Peers {
 impl Peers {
     /// Makes the root if it is not there yet.
     pub(crate) fn prepare() -> Result<Self> {
-        let peers = dpack_tests::Peers::prepare("bench")?;
+        let peers = dpack_tests::Peers::prepare_with_docker("bench")?;
         peers.bring(&std::env::current_exe()?, "bench")?;
         Ok(Self(peers))
     }
