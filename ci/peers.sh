@@ -54,7 +54,7 @@ fi
 if [ "$docker" ] && [ ! -x "$root/usr/sbin/dockerd" ]; then
   say "adding Docker Engine and Docker Compose"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
-  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends docker.io docker-cli docker-compose iptables' \
+  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends docker.io docker-cli docker-compose iptables python3 busybox-static' \
     >"$dir/docker.log" 2>&1 </dev/null || { tail -n 20 "$dir/docker.log" >&2; exit 1; }
 fi
 echo "$dir"

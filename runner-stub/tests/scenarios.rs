@@ -124,7 +124,7 @@ impl Running {
         if let Some(arguments) = step.as_array() {
             let arguments: Vec<&str> = arguments.iter().map(|argument| argument.as_str().unwrap()).collect();
             let ended = self.compose(&arguments);
-            let prints = ["exec", "run", "logs", "wait"].iter().any(|verb| arguments.contains(verb));
+            let prints = ["exec", "run", "logs", "wait", "port"].iter().any(|verb| arguments.contains(verb));
             if prints {
                 return (json!({"code": ended.code, "out": normal(&ended.out)}), ended.err);
             }
@@ -158,6 +158,16 @@ impl Running {
             "until-count" => {
                 let (service, action) = (text(&value[0]), text(&value[1]));
                 json!(eventually(|| self.count(&service, &action) as u64 >= value[2].as_u64().unwrap()))
+            }
+            "ports" => {
+                let rows = self.rows();
+                let rows = rows.values().filter(|row| row["Service"] == *value);
+                let publishers = rows.flat_map(|row| row["Publishers"].as_array().unwrap());
+                let keys = ["URL", "TargetPort", "PublishedPort", "Protocol"];
+                let mut ports: Vec<Value> =
+                    publishers.map(|port| keys.iter().map(|key| port[*key].clone()).collect()).collect();
+                ports.sort_by_key(Value::to_string);
+                json!(ports)
             }
             "sleep" => {
                 std::thread::sleep(Duration::from_secs_f64(value.as_f64().unwrap()));

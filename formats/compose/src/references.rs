@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::{Path, Position, Report};
 use crate::node::{Entry, Node};
-use crate::project::{MountSource, NetworkMode, Port, Project, Service, VolumePlace};
+use crate::project::{MountSource, NetworkMode, Port, Project, Protocol, Service, VolumePlace};
 use crate::suggest;
 
 /// Reports every reference that does not hold. `tree` is what the project was read from, and knows positions.
@@ -236,16 +236,18 @@ fn container_names(project: &Project, tree: &Node, report: &mut Report) {
 }
 
 fn ports(project: &Project, tree: &Node, report: &mut Report) {
-    type Taken<'a> = Vec<(&'a str, Option<IpAddr>)>;
-    let mut taken: BTreeMap<(u16, bool), Taken<'_>> = BTreeMap::new();
+    let mut taken = Taken::new();
     for (name, service) in &project.services {
         if matches!(service.network, NetworkMode::Host) {
             continue;
         }
         let nodes = entry(tree, &["services", name, "ports"]).and_then(|entry| entry.node.as_list());
         for (index, port) in service.ports.iter().enumerate() {
-            let Port { published: Some(published), host_ip, protocol, .. } = port else { continue };
-            let on_port = taken.entry((*published, *protocol == crate::project::Protocol::Udp)).or_default();
+            let Port { published: Some(published), published_last: None, host_ip, protocol, .. } = port
+            else {
+                continue;
+            };
+            let on_port = taken.entry((*published, *protocol == Protocol::Udp)).or_default();
             if let Some(&(other, _)) = on_port.iter().find(|(_, other)| overlap(*other, *host_ip)) {
                 let at = nodes.and_then(|nodes| nodes.get(index)).map_or_else(Default::default, |n| n.at);
                 let services = Path::Root.key("services");
@@ -256,6 +258,38 @@ fn ports(project: &Project, tree: &Node, report: &mut Report) {
                 report.error(at, &service.key("ports").index(index), message);
             }
             on_port.push((name, *host_ip));
+        }
+    }
+    ranges(project, tree, &taken, report);
+}
+
+/// Published ports that are fixed: who has which number, UDP or not, at which addresses.
+type Taken<'a> = BTreeMap<(u16, bool), Vec<(&'a str, Option<IpAddr>)>>;
+
+/// Reports ranges of which too few ports are left for the containers of their service.
+fn ranges(project: &Project, tree: &Node, taken: &Taken<'_>, report: &mut Report) {
+    let services = Path::Root.key("services");
+    for (name, service) in &project.services {
+        if matches!(service.network, NetworkMode::Host) {
+            continue;
+        }
+        let nodes = entry(tree, &["services", name, "ports"]).and_then(|entry| entry.node.as_list());
+        for (index, port) in service.ports.iter().enumerate() {
+            let (Some(numbers), Some(last)) = (port.numbers(), port.published_last) else { continue };
+            let is_free = |number: &u16| {
+                let fixed = taken.get(&(*number, port.protocol == Protocol::Udp));
+                fixed.is_none_or(|fixed| !fixed.iter().any(|(_, other)| overlap(*other, port.host_ip)))
+            };
+            let first = *numbers.start();
+            let free = numbers.filter(is_free).count();
+            let wanted = service.replicas.unwrap_or(1) as usize;
+            if free < wanted {
+                let at = nodes.and_then(|nodes| nodes.get(index)).map_or_else(Default::default, |n| n.at);
+                let message =
+                    format!("the range {first}-{last} has not enough ports: {wanted} needed, {free} left");
+                let path = services.key(name);
+                report.error(at, &path.key("ports").index(index), message);
+            }
         }
     }
 }

@@ -827,4 +827,23 @@ fn ranges_of_ports() {
             "compose.yml:4:13: services.web.ports[0]: the range `9-8` ends before it starts",
         ),
     ]);
+    // A range, of which one port is chosen.
+    let replicas = |ports: &str, replicas: u32| {
+        let other = "b: {image: b, ports: [\"81:80\", \"127.0.0.1:82:80\", \"83:80/udp\"]}";
+        format!("services:\n  {other}\n  a:\n    image: a\n    scale: {replicas}\n    ports: [{ports}]\n")
+    };
+    for (ports, count, expected) in [
+        ("\"81-83:80\"", 2, "the range 81-83 has not enough ports: 2 needed, 1 left"),
+        ("\"[::1]:81-82:80\"", 2, "the range 81-82 has not enough ports: 2 needed, 1 left"),
+        ("{target: 80, published: 81-82}", 1, "the range 81-82 has not enough ports: 1 needed, 0 left"),
+        ("\"0-9:80\"", 1, "port 0 of the range `0-9` is not a port"),
+    ] {
+        let found = errors(&replicas(ports, count));
+        assert_eq!(found, format!("compose.yml:6:13: services.a.ports[0]: {expected}"), "{ports}");
+    }
+    let (model, _) =
+        dpack_compose::parse("shop", &[("compose.yml".to_owned(), replicas("\"81-84:80\"", 2))]).unwrap();
+    let project = interpolate(&model, &Environment::default()).unwrap().project;
+    let port = &project.services["a"].ports[0];
+    assert_eq!((port.published, port.published_last), (Some(81), Some(84)));
 }

@@ -27,6 +27,22 @@ pub enum Failure {
         /// Who listens there, where `/proc` tells.
         owner: Option<String>,
     },
+    /// No port of a range can be listened on.
+    #[error(
+        "none of the ports {first}-{last}/{protocol} on {ip} is free for container `{container}`, or allowed for this user"
+    )]
+    RangeInUse {
+        /// Container whose port it is.
+        container: String,
+        /// First port of the range.
+        first: u16,
+        /// Its last port.
+        last: u16,
+        /// Address that was asked for.
+        ip: IpAddr,
+        /// Transport protocol.
+        protocol: Protocol,
+    },
     /// The kernel reserves low ports for root.
     #[error(
         "container `{container}` may not publish port {}/{protocol}: ports below {first} need a privilege\n\

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -143,12 +144,23 @@ pub struct Port {
     /// Port on the device; the kernel chooses one when absent.
     #[serde(default)]
     pub published: Option<u16>,
+    /// Last port of the range that starts with `published`, of which the first free one is taken.
+    #[serde(default)]
+    pub published_last: Option<u16>,
     /// Address on the device; all IPv4 and IPv6 addresses when absent.
     #[serde(default)]
     pub host_ip: Option<IpAddr>,
     /// Transport protocol.
     #[serde(default)]
     pub protocol: Protocol,
+}
+
+impl Port {
+    /// Ports of the device that are asked for; none when the kernel chooses.
+    pub fn numbers(&self) -> Option<RangeInclusive<u16>> {
+        let first = self.published?;
+        Some(first..=self.published_last.unwrap_or(first))
+    }
 }
 
 /// Where a container's port is reachable on the device.

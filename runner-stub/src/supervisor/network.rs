@@ -175,7 +175,8 @@ impl Network {
 
 /// A port that is taken is the device's matter, and stands for itself.
 fn port_failure(error: ClientError) -> anyhow::Error {
-    let taken = matches!(error, ClientError::Refused(dpack_network::Failure::PortInUse { .. }));
+    use dpack_network::Failure::{PortInUse, RangeInUse};
+    let taken = matches!(error, ClientError::Refused(PortInUse { .. } | RangeInUse { .. }));
     let failure = Failure::of(&error.into());
     let hint = failure
         .hint
@@ -277,23 +278,37 @@ fn port(port: &Port) -> dpack_network::Port {
         Protocol::Tcp => dpack_network::Protocol::Tcp,
         Protocol::Udp => dpack_network::Protocol::Udp,
     };
-    dpack_network::Port { target: port.target, published: port.published, host_ip: port.host_ip, protocol }
+    let Port { target, published, published_last, host_ip, .. } = *port;
+    dpack_network::Port { target, published, published_last, host_ip, protocol }
 }
 
-/// The same with the numbers that the kernel chose for ports, as they are kept.
+/// Whether the number on the device is yet to be chosen.
+pub(crate) fn is_open(port: &dpack_network::Port) -> bool {
+    port.published.is_none() || port.published_last.is_some()
+}
+
+/// The same with the numbers that were chosen for ports, as they are kept.
 pub(crate) fn with_known_ports(attach: &Attach, kept: &[Port]) -> Attach {
     let mut known = attach.clone();
     let mut kept: Vec<dpack_network::Port> = kept.iter().map(port).collect();
     // Those that were asked for are nobody else's.
-    kept.retain(|kept| !attach.ports.iter().any(|port| port.published == kept.published));
-    for port in known.ports.iter_mut().filter(|port| port.published.is_none()) {
+    kept.retain(|kept| !attach.ports.iter().any(|port| !is_open(port) && port.published == kept.published));
+    let mut undecided: Vec<_> = known.ports.iter_mut().filter(|port| is_open(port)).collect();
+    // The kernel's choice can be any number, a range's only one of its own.
+    undecided.sort_by_key(|port| port.published.is_none());
+    for port in undecided {
         let is_it = |kept: &dpack_network::Port| {
             let everywhere = port.host_ip.is_none() && kept.host_ip.is_none_or(|ip| ip.is_unspecified());
+            let asked_for = |number| port.numbers().is_none_or(|numbers| numbers.contains(&number));
             (kept.target, kept.protocol) == (port.target, port.protocol)
                 && (everywhere || kept.host_ip == port.host_ip)
+                && kept.published.is_some_and(asked_for)
         };
-        port.published = kept.iter().find(|kept| is_it(kept)).and_then(|kept| kept.published);
-        kept.retain(|kept| kept.published != port.published);
+        let Some(number) = kept.iter().find(|kept| is_it(kept)).and_then(|kept| kept.published) else {
+            continue;
+        };
+        (port.published, port.published_last) = (Some(number), None);
+        kept.retain(|kept| kept.published != Some(number));
     }
     known
 }
@@ -321,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_that_the_kernel_chose_are_asked_for_again() {
+    fn ports_that_were_chosen_are_asked_for_again() {
         let port = |target, published, host_ip: Option<&str>| Port {
             target,
             published,
@@ -335,9 +350,12 @@ mod tests {
             port(80, None, Some("127.0.0.1")),
             port(81, None, None),
             port(80, None, None),
+            Port { published_last: Some(8010), ..port(80, Some(8000), None) },
+            Port { published_last: Some(8010), ..port(81, Some(8000), None) },
         ];
         let kept = [
             port(80, Some(8080), Some("0.0.0.0")),
+            port(80, Some(8003), Some("0.0.0.0")),
             port(80, Some(40_000), Some("0.0.0.0")),
             port(80, Some(40_000), Some("::")),
             port(80, Some(40_001), Some("127.0.0.1")),
@@ -346,6 +364,10 @@ mod tests {
         let attach = Attach { ports: wanted.iter().map(super::port).collect(), ..Attach::default() };
         let known: Vec<Option<u16>> =
             with_known_ports(&attach, &kept).ports.iter().map(|port| port.published).collect();
-        assert_eq!(known, [Some(40_000), Some(8080), Some(40_001), None, Some(40_002)]);
+        let last = |port: &dpack_network::Port| port.published_last;
+        let ranges: Vec<Option<u16>> = with_known_ports(&attach, &kept).ports.iter().map(last).collect();
+        let chosen = [Some(40_000), Some(8080), Some(40_001), None, Some(40_002)];
+        assert_eq!(known, [&chosen[..], &[Some(8003), Some(8000)]].concat());
+        assert_eq!(ranges[5..], [None, Some(8010)]);
     }
 }

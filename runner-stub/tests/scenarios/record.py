@@ -78,7 +78,7 @@ class Scenario:
     def step(self, step):
         if isinstance(step, list):
             ended = self.compose(*step)
-            prints = any(word in step for word in ("exec", "run", "logs", "wait"))
+            prints = any(word in step for word in ("exec", "run", "logs", "wait", "port"))
             return {"code": ended.returncode, "out": normal(ended.stdout) if prints else ""}
         if "ps" in step:
             return {name: [row["State"], row["ExitCode"], row["Health"]] for name, row in sorted(self.rows().items())}
@@ -96,6 +96,9 @@ class Scenario:
         if "until-count" in step:
             service, action, number = step["until-count"]
             return eventually(lambda: sum(e["service"] == service and e["action"] == action for e in self.events()) >= number)
+        if "ports" in step:
+            rows = [row for row in self.rows().values() if row["Service"] == step["ports"]]
+            return sorted([p["URL"], p["TargetPort"], p["PublishedPort"], p["Protocol"]] for row in rows for p in row["Publishers"])
         if "sleep" in step:
             time.sleep(step["sleep"])
             return None

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub struct Port {
     /// Port on the device; the kernel chooses one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<u16>,
-    /// Last port of the range that starts with `published`, when one of several is to be chosen.
+    /// Last port of the range that starts with `published`, of which the first free one is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_last: Option<u16>,
     /// Address on the device; all addresses when absent.
@@ -25,6 +26,14 @@ pub struct Port {
     /// Transport protocol.
     #[serde(default)]
     pub protocol: Protocol,
+}
+
+impl Port {
+    /// Ports of the device that are asked for; none when the kernel chooses.
+    pub fn numbers(&self) -> Option<RangeInclusive<u16>> {
+        let first = self.published?;
+        Some(first..=self.published_last.unwrap_or(first))
+    }
 }
 
 /// Transport protocol of a published port.

@@ -405,7 +405,7 @@ const PORT: Shape = Shape::scalars(TEXT | NUMBER).fields(Fields::Keys(&[
     yes("mode", &STRING),
     limit("name", &STRING, "informs only"),
     yes("protocol", &STRING),
-    limit("published", &Shape::scalars(TEXT | NUMBER), "no ranges to choose one port from"),
+    yes("published", &Shape::scalars(TEXT | NUMBER)),
     yes("target", &Shape::scalars(TEXT | NUMBER)),
 ]));
 

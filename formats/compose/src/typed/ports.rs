@@ -10,14 +10,7 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
     let path = path.key("ports");
     let items = service.get("ports").and_then(Node::as_list).unwrap_or_default();
     let read = |(index, item)| match one(item) {
-        Ok(port) => {
-            if port.published_last.is_some() {
-                // Flipped by who makes it run.
-                let message = "choosing a published port from a range is not supported yet";
-                report.refuse(item.at, &path.index(index), message);
-            }
-            Some(port)
-        }
+        Ok(port) => Some(port),
         Err(message) => {
             report.error(item.at, &path.index(index), message);
             None
@@ -36,6 +29,9 @@ fn one(item: &Node) -> Result<Port, String> {
         Some(text) => {
             let range = port::range(text)?;
             if range.end() > range.start() {
+                if *range.start() == 0 {
+                    return Err(format!("port 0 of the range `{text}` is not a port"));
+                }
                 last = Some(*range.end());
             }
             // Port 0 means any.

@@ -77,9 +77,10 @@ struct OpenPort {
 impl OpenPort {
     /// Whether this is what is asked for by `port`, by whatever number it was asked for before.
     fn is(&self, port: &Port) -> bool {
+        let Port { published, published_last, .. } = *port;
         let number = self.published.addresses.first().map(SocketAddr::port);
-        Port { published: port.published, ..self.port.clone() } == *port
-            && (port.published.is_none() || port.published == number)
+        Port { published, published_last, ..self.port.clone() } == *port
+            && port.numbers().is_none_or(|numbers| number.is_some_and(|number| numbers.contains(&number)))
     }
 }
 
@@ -211,26 +212,55 @@ impl Ports {
     }
 
     fn listen(&self, container: &str, port: &Port) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
-        let wanted = port.published.unwrap_or(0);
-        if let Some(ip) = port.host_ip {
-            return self
-                .listen_on(container, port.protocol, SocketAddr::new(ip, wanted))
-                .map(|socket| vec![socket]);
-        }
-        let anywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let mut taken = None;
-        for _ in 0..ATTEMPTS {
-            let first = self.listen_on(container, port.protocol, anywhere(wanted))?;
-            let again = SocketAddr::from((Ipv6Addr::UNSPECIFIED, first.0.port()));
-            match self.host.listen(port.protocol, again) {
-                Ok(socket) => return Ok(vec![first, (again, socket)]),
-                Err(Refusal::Other(error)) if has_no_ipv6(&error) => return Ok(vec![first]),
-                Err(refusal @ Refusal::InUse { .. }) if wanted == 0 => taken = Some((again, refusal)),
-                Err(refusal) => return Err(refused(container, port.protocol, again, refusal)),
+        let numbers = port.numbers();
+        let is_range = numbers.as_ref().is_some_and(|numbers| numbers.len() > 1);
+        // 0 is the kernel's choice.
+        let candidates: Vec<u16> = numbers.map_or(vec![0; ATTEMPTS], Iterator::collect);
+        let (first, last) = (candidates[0], candidates[candidates.len() - 1]);
+        // Our own ones are passed over at once: who has a port takes long to find out.
+        for &number in candidates.iter().filter(|number| !is_range || !self.has(port, **number)) {
+            match self.listen_at(container, port, number) {
+                Err(Failure::PortInUse { .. } | Failure::PortReserved { .. }) if is_range => {}
+                Err(Failure::PortInUse { .. }) if number == 0 => {}
+                result => return result,
             }
         }
-        let (address, refusal) = taken.unwrap_or((anywhere(wanted), Refusal::InUse { owner: None }));
-        Err(refused(container, port.protocol, address, refusal))
+        let (container, protocol) = (container.to_owned(), port.protocol);
+        let ip = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Err(match is_range {
+            true => Failure::RangeInUse { container, first, last, ip, protocol },
+            false => Failure::PortInUse { container, address: (ip, first).into(), protocol, owner: None },
+        })
+    }
+
+    /// Whether a container has the number already, at an address that is asked for.
+    fn has(&self, port: &Port, number: u16) -> bool {
+        let open = self.open.values().flatten().filter(|open| open.port.protocol == port.protocol);
+        let mut addresses = open.flat_map(|open| &open.published.addresses);
+        addresses.any(|address| {
+            address.port() == number
+                && port.host_ip.is_none_or(|ip| ip == address.ip() || address.ip().is_unspecified())
+        })
+    }
+
+    /// Listens on one number, for IPv4 and IPv6 unless an address is asked for.
+    fn listen_at(
+        &self,
+        container: &str,
+        port: &Port,
+        number: u16,
+    ) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
+        let ip = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let first = self.listen_on(container, port.protocol, (ip, number).into())?;
+        if port.host_ip.is_some() {
+            return Ok(vec![first]);
+        }
+        let again = SocketAddr::from((Ipv6Addr::UNSPECIFIED, first.0.port()));
+        match self.host.listen(port.protocol, again) {
+            Ok(socket) => Ok(vec![first, (again, socket)]),
+            Err(Refusal::Other(error)) if has_no_ipv6(&error) => Ok(vec![first]),
+            Err(refusal) => Err(refused(container, port.protocol, again, refusal)),
+        }
     }
 
     fn listen_on(

@@ -1,7 +1,7 @@
 //! Published ports under load and with peers that misbehave: every byte right, nothing left behind, nobody hangs.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use dpack_network::{Client, Port};
@@ -193,6 +193,53 @@ fn a_port_that_the_kernel_chose_can_be_asked_for_again() {
     wait_until("it is connected", || client.status().unwrap().connections == 1);
     assert_eq!(published(&web.attach(&mut client, &[("default", &[])], &[tcp(80)])), address);
     finish_exchange(stream, 1000);
+}
+
+#[test]
+fn the_first_free_port_of_a_range_is_taken() {
+    let (project, mut client) = Project::start(&["default"]);
+    let web = project.container("web");
+    // The last two of three; the first is somebody else's.
+    let (stranger, range) = neighbours();
+    let first = stranger.local_addr().unwrap().port();
+    let second = [SocketAddr::from((Ipv4Addr::LOCALHOST, first + 1))];
+    let third = [SocketAddr::from((Ipv4Addr::LOCALHOST, first + 2))];
+    let attached = web.attach(&mut client, &[("default", &[])], std::slice::from_ref(&range));
+    let _service = web.serve("exchange", "80");
+    assert_eq!(attached.ports[0].addresses, second);
+    exchange(second[0], 1000);
+    assert_eq!(client.publish("other", std::slice::from_ref(&range)).unwrap()[0].addresses, third);
+
+    // Nothing is left, and all or nothing is opened.
+    let refused = client.publish("third", &[tcp(81), range.clone()]).unwrap_err().to_string();
+    let numbers = format!("{first}-{}/tcp on 127.0.0.1 is free for container `third`", first + 2);
+    assert!(refused.contains(&numbers), "{refused}");
+    assert!(client.status().unwrap().containers.iter().all(|one| one.container != "third"));
+
+    // Asked for again, it stays what it is, by its number or by the range, and though a lower one is free by now.
+    drop(stranger);
+    let stream = connect(second[0]);
+    wait_until("it is connected", || client.status().unwrap().connections == 1);
+    let exact = Port { published: Some(first + 1), published_last: None, ..range.clone() };
+    for port in [range, exact] {
+        let attached = web.attach(&mut client, &[("default", &[])], &[port]);
+        assert_eq!(attached.ports[0].addresses, second);
+    }
+    finish_exchange(stream, 1000);
+}
+
+/// A range of three ports that were free just now, and who listens on the first.
+fn neighbours() -> (TcpListener, Port) {
+    for _ in 0..100 {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let number = first.local_addr().unwrap().port();
+        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if number < u16::MAX - 2 && is_free(number + 1) && is_free(number + 2) {
+            let port = Port { published: Some(number), published_last: Some(number + 2), ..tcp(80) };
+            return (first, port);
+        }
+    }
+    panic!("no three ports in a row are free");
 }
 
 #[test]

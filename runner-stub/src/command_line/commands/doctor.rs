@@ -256,9 +256,14 @@ fn ports(settings: &Settings, project: &Project) -> Vec<Check> {
         .services
         .iter()
         .flat_map(|(name, service)| service.ports.iter().map(move |port| (name, port)));
-    let fixed = wanted.filter_map(|(name, port)| Some((name, port, port.published?)));
+    let fixed = wanted.filter_map(|(name, port)| Some((name, port, port.numbers()?)));
     fixed
-        .map(|(service, port, number)| check_port(service, port, number, first, ours(number), settings.uid))
+        .map(|(service, port, numbers)| {
+            let check = |number| check_port(service, port, number, first, ours(number), settings.uid);
+            // Of a range, one port is enough.
+            let last = check(*numbers.end());
+            numbers.map(check).find(|check| check.verdict == Verdict::Ok).unwrap_or(last)
+        })
         .collect()
 }
 

@@ -1,16 +1,30 @@
 //! Published ports are opened before any container is touched: one that is taken stops the operation there.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{Project, Protocol};
 use tokio::task::spawn_blocking;
 
 use super::super::attach::lock;
-use super::super::network::{attachment, service_ports};
+use super::super::network::{attachment, is_open, service_ports};
 use super::super::state::Supervisor;
 use crate::failure::Failure;
 use crate::plan::{Action, Plan};
+
+/// Tries to listen on one port after the other until it works; else why the last one could not be.
+fn first_free(address: IpAddr, numbers: RangeInclusive<u16>) -> io::Result<()> {
+    let mut result = Ok(());
+    for number in numbers {
+        result = TcpListener::bind((address, number)).map(|_| ());
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
 
 impl Supervisor {
     /// Opens the published ports of everything that will be started: a port that is taken stops us here, before any
@@ -39,8 +53,13 @@ impl Supervisor {
                 ports.iter().filter(|port| port.protocol == Protocol::Tcp && !ours.contains(&port.published))
             {
                 let address = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                if let Err(error) = TcpListener::bind((address, port.published.unwrap_or(0))) {
-                    let number = port.published.unwrap_or(0);
+                let numbers = port.numbers().unwrap_or(0..=0);
+                let (first, last) = (*numbers.start(), *numbers.end());
+                if numbers.clone().any(|number| ours.contains(&Some(number))) {
+                    continue;
+                }
+                if let Err(error) = first_free(address, numbers) {
+                    let number = if first < last { format!("{first}-{last}") } else { first.to_string() };
                     return Err(Failure::environment(format!(
                         "port {number}/tcp of container `{}` cannot be listened on at {address}: {error}",
                         step.container
@@ -62,16 +81,25 @@ impl Supervisor {
         self.publish(wanted.collect()).await
     }
 
+    /// Fixed numbers first: what is chosen for others is none of them.
     async fn publish(&self, wanted: Vec<(String, Vec<dpack_network::Port>)>) -> Result<()> {
         let network = self.network.clone();
         let published = spawn_blocking(move || -> Result<()> {
-            for (number, (container, ports)) in wanted.iter().enumerate() {
-                if let Err(error) = lock(&network)?.publish(container, ports) {
-                    for (container, _) in &wanted[..number] {
+            let fixed = wanted.iter().map(|(container, ports)| {
+                (container, ports.iter().filter(|port| !is_open(port)).cloned().collect::<Vec<_>>())
+            });
+            let fixed: Vec<_> = fixed.filter(|(_, ports)| !ports.is_empty()).collect();
+            let all = wanted.iter().map(|(container, ports)| (container, ports.clone()));
+            let undecided = all.filter(|(_, ports)| ports.iter().any(is_open));
+            let mut opened = Vec::new();
+            for (container, ports) in fixed.into_iter().chain(undecided) {
+                if let Err(error) = lock(&network)?.publish(container, &ports) {
+                    for container in opened {
                         let _ = lock(&network)?.detach(container);
                     }
                     return Err(error);
                 }
+                opened.push(container);
             }
             Ok(())
         });

@@ -219,7 +219,13 @@ pub(crate) fn configs(networks: &[&str]) -> Vec<NetworkConfig> {
 }
 
 pub(crate) fn tcp(target: u16) -> Port {
-    Port { target, published: None, host_ip: Some(Ipv4Addr::LOCALHOST.into()), protocol: Protocol::Tcp }
+    Port {
+        target,
+        published: None,
+        published_last: None,
+        host_ip: Some(Ipv4Addr::LOCALHOST.into()),
+        protocol: Protocol::Tcp,
+    }
 }
 
 /// The IPv4 address that stands first.
