@@ -8,7 +8,9 @@ mod log_printer;
 pub(crate) mod oci;
 mod output;
 mod progress;
+mod refused;
 mod settings;
+mod template;
 mod times;
 
 use std::process::ExitCode;
@@ -30,7 +32,10 @@ pub(crate) fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help goes to standard output with status 0, mistakes to standard error with status 2.
-        Err(error) => error.exit(),
+        Err(error) => match refused::explain(&error) {
+            Some(failure) => return fail(&failure.into()),
+            None => error.exit(),
+        },
     };
     match dispatch(arguments) {
         Ok(status) => ExitCode::from(status),

@@ -133,6 +133,9 @@ pub(crate) struct UpOptions {
     pub(crate) allow_degraded: bool,
     /// Make containers and start none.
     pub(crate) create_only: bool,
+    /// Tell the steps and take none.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
     /// Come back only when everything runs and is well.
     pub(crate) wait: bool,
     /// Seconds after which that is an error.

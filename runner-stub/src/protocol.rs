@@ -152,6 +152,9 @@ pub(crate) enum Event {
 pub(crate) struct Done {
     /// Containers it was about.
     pub(crate) containers: Vec<String>,
+    /// The steps that it takes, one a line.
+    #[serde(default)]
+    pub(crate) plan: String,
     /// Process ID of the supervisor, whose user namespace a one-off container joins.
     pub(crate) supervisor: i32,
 }

@@ -331,7 +331,7 @@ fn create_rm_port_wait_and_events() {
     let not = app.run(&["port", "web", "81"]);
     assert_eq!(not.err, "error: no port 81/tcp of container test-web-1 is published\n");
     let waited = app.run(&["wait", "job"]);
-    let id = app.ps()["test-job-1"]["ID"].as_str().unwrap().to_owned();
+    let id = app.ok(&["ps", "-a", "-q", "job"]).trim().to_owned();
     assert_eq!(
         (waited.code, waited.out),
         (Some(4), format!("container \"{id}\" exited with status code 4\n"))
@@ -708,4 +708,56 @@ fn a_volume_may_lie_elsewhere_on_the_device() {
     assert_eq!(app.ok(&["exec", "-T", "web", "cat", "/data/from-image"]), "x", "it began as any new volume");
     app.ok(&["down", "-v"]);
     assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "kept\n");
+}
+
+#[test]
+fn steps_hashes_variables_and_templates_are_printed() {
+    let app = App::new(json!({
+        "web": {"command": ["sh", "-c", "sleep 60"], "environment": {"WORD": "${WORD:?say a word}"}, "network_mode": "none"},
+        "db": {"command": ["sh", "-c", "sleep 60"], "environment": {"WORD": "${OTHER:+$WORD}"}, "network_mode": "none"},
+    }));
+    let with = |word: &str, arguments: &[&str]| {
+        let ended = app.run_with(arguments, &[("WORD".to_owned(), word.to_owned())].into());
+        assert_eq!(ended.code, Some(0), "{arguments:?}\n{}", ended.err);
+        ended.out
+    };
+    assert_eq!(with("a", &["up", "--dry-run"]), "create test-db-1\ncreate test-web-1\n");
+    assert!(app.ps().is_empty());
+    with("a", &["create", "web"]);
+    assert_eq!(with("b", &["up", "--dry-run", "web"]), "recreate test-web-1\n");
+
+    let hashes = |word: &str, of: &str| -> Vec<(String, String)> {
+        let text = with(word, &["config", "--hash", of]);
+        let pairs = text.lines().map(|line| line.split_once(' ').unwrap());
+        pairs.map(|(name, hash)| (name.to_owned(), hash.to_owned())).collect()
+    };
+    let (before, after) = (hashes("a", "*"), hashes("b", "*"));
+    assert_eq!(before.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["db", "web"]);
+    assert_eq!(before[0], after[0], "it is the same");
+    assert_ne!(before[1], after[1], "its environment is another one");
+    assert_eq!(hashes("a", "web"), before[1..]);
+
+    let variables = with("a", &["config", "--variables"]);
+    let lines: Vec<Vec<&str>> = variables.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1..], [vec!["OTHER", "false", "$WORD"], vec!["WORD", "true"]], "{variables}");
+    assert_eq!(with("a", &["config", "--format", "yaml", "-o", "out.yml"]), "");
+    let written = std::fs::read_to_string(app.path("out.yml")).unwrap();
+    assert_eq!(written, with("a", &["config"]));
+
+    let template = ["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"];
+    assert_eq!(with("a", &[&template[..], &["--all"]].concat()), "test-web-1 --\n", "it does not run");
+    assert_eq!(with("a", &template), "");
+    for (typed, expected) in [
+        (&["ps", "-a", "--format", "{{.Size}}"][..], "error: `{{.Size}}` is no field that there is here"),
+        (
+            &["ps", "--format", "{{range .}}{{end}}"],
+            "error: invalid value '{{range .}}{{end}}' for '--format <FORMAT>': of Go's",
+        ),
+        (&["ps", "--filter", "label=x"], "error: `label=x` is no filter"),
+        (&["pull"], "error: there is no `pull` here: images travel in this file"),
+    ] {
+        let ended = app.run(typed);
+        assert_eq!(ended.code, Some(2), "{typed:?}");
+        assert!(ended.err.starts_with(expected), "{typed:?}: {}", ended.err);
+    }
 }

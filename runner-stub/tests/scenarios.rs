@@ -20,10 +20,15 @@ const AT_ONCE: usize = 4;
 const DIFFERENT: &[(&str, usize, &str)] = &[
     // A command that cannot be executed is an exit, whose status says why.
     ("bad-command", 1, r#"{"a-1": ["exited", 127, ""]}"#),
+    // Columns are as wide as what is in them.
+    ("config-parts", 5, r#""NAME   REQUIRED   DEFAULT VALUE   ALTERNATE VALUE\nX      false      one\n""#),
     // Docker says on standard output why it cannot execute something.
     ("exec-flags", 3, r#"{"code": 127, "out": ""}"#),
     // Docker Compose runs `pre_stop` only when it has the Compose file at hand, and not for `stop`.
     ("post-start-pre-stop", 4, r#"{"code": 0, "out": "stopping\n"}"#),
+    // What is no output of a container goes to standard error.
+    ("up-attach-dependencies", 0, r#""dep\nweb\n""#),
+    ("up-attach-dependencies", 1, r#""web\n""#),
     // Docker Compose loses the `ro` of `volumes_from`.
     ("volumes-from", 3, r#"{"code": 1, "out": ""}"#),
 ];
@@ -135,6 +140,11 @@ impl Running {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (key, value) = step.as_object().unwrap().iter().next().unwrap();
         let result = match key.as_str() {
+            "out" => {
+                let arguments: Vec<String> = serde_json::from_value(value.clone()).unwrap();
+                let ended = self.compose(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+                return (json!(normal(&ended.out)), ended.err);
+            }
             "ps" => {
                 let state = |row: &Value| json!([row["State"], row["ExitCode"], row["Health"]]);
                 self.rows().into_iter().map(|(name, row)| (name, state(&row))).collect()

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+pub use self::variables::Reference;
 use self::variables::Variables;
 use crate::assemble::{Assembly, Wanted};
 use crate::diagnostic::Report;
@@ -26,6 +27,8 @@ pub struct Resolved {
     pub warnings: Vec<Diagnostic>,
     /// The variables the files refer to; nothing for those that are not set.
     pub variables: BTreeMap<String, Option<Variable>>,
+    /// What the files say about them.
+    pub references: BTreeMap<String, Reference>,
     canonical: Node,
     files: Vec<String>,
 }
@@ -129,7 +132,14 @@ pub fn interpolate_with(
     project.configs.retain(|key, _| used.contains(&("configs", key.clone())));
     project.secrets.retain(|key, _| used.contains(&("secrets", key.clone())));
     normalise::drop_unused(&mut canonical, &used);
-    Ok(Resolved { project, warnings, variables: variables.used, canonical, files })
+    Ok(Resolved {
+        project,
+        warnings,
+        variables: variables.used,
+        references: variables.references,
+        canonical,
+        files,
+    })
 }
 
 /// The files of a project that do not travel with the model yet.

@@ -40,6 +40,8 @@ pub(crate) trait Lookup {
     fn get(&mut self, name: &str) -> Option<String>;
     /// A plain reference found nothing and became the empty string.
     fn unset(&mut self, name: &str);
+    /// `${name:-argument}`, `${name?argument}` and so on, whatever the operator makes of it.
+    fn refer(&mut self, _name: &str, _operator: char, _argument: &str) {}
 }
 
 /// Fills in all variables of a string.
@@ -116,6 +118,9 @@ fn expand_braced(
     let value = lookup.get(name).filter(|value| !(empty_counts_as_unset && value.is_empty()));
     let mut operator = operator.chars();
     let (kind, argument) = (operator.next(), operator.as_str());
+    if let Some(kind) = kind {
+        lookup.refer(name, kind, argument);
+    }
     match (kind, value) {
         (Some('-' | '?'), Some(value)) => push(result, &value),
         (Some('-'), None) => expand(argument, lookup, result, depth + 1),

@@ -24,4 +24,4 @@ pub mod spec;
 pub mod users;
 
 pub use input::{BundleError, BundleInput, Host, JOINED, spec};
-pub use security::SecurityError;
+pub use security::{SecurityError, all_capabilities};

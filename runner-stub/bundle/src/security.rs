@@ -56,6 +56,11 @@ pub(crate) fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
+/// All capabilities by name, those of `--privileged`.
+pub fn all_capabilities() -> Vec<String> {
+    owned(ALL_CAPABILITIES)
+}
+
 /// All that Linux has (capabilities(7)), in the kernel's order.
 const ALL_CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
@@ -253,7 +258,7 @@ fn capabilities(service: &Service) -> Result<Vec<String>, SecurityError> {
     let all = |names: &[String]| names.iter().any(|name| name == "ALL");
     let named = |names: &[String], name: &str| names.iter().any(|other| other == name);
     if service.privileged {
-        return Ok(owned(ALL_CAPABILITIES));
+        return Ok(all_capabilities());
     }
     let has = |name: &&str| match (all(add), all(drop)) {
         (true, _) => !named(drop, name),

@@ -99,6 +99,7 @@ fn execute(dir: &str, user: &str, tty: bool, command: &[&str]) -> Result<i32, Er
         env: vec!["FROM=exec".to_owned()],
         cwd: None,
         user,
+        capabilities: None,
         tty,
         stdin: true,
     };

@@ -22,7 +22,7 @@ use crate::compat::{in_root, pidfd};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
 use crate::role::{Child, Spawn, take_fd};
-use crate::spec::{Bundle, NamespaceKind, Process, Seccomp};
+use crate::spec::{Bundle, Capabilities, NamespaceKind, Process, Seccomp};
 use crate::terminal::{self, RawMode};
 use crate::wait::Foreground;
 use crate::{Error, Failure, ids, seccomp, signal, sys};
@@ -43,6 +43,8 @@ pub struct ExecOptions<'a> {
     pub cwd: Option<String>,
     /// User, groups; the container's own when absent.
     pub user: Option<User>,
+    /// Capabilities in place of the container's own. Its seccomp filter stays.
+    pub capabilities: Option<Vec<String>>,
     /// With a pseudo-terminal.
     pub tty: bool,
     /// Whether standard input is passed on; else `/dev/null`.
@@ -257,7 +259,7 @@ fn namespaces(bundle: &Bundle) -> CloneFlags {
     own.map(|(_, flag)| flag).collect()
 }
 
-/// The container's own process with what is asked for differently. Never more capabilities than it has.
+/// The container's own process with what is asked for differently. Never more capabilities than it has, unless they are named.
 pub(crate) fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Process, Error> {
     let mut process = own.clone();
     process.terminal = options.tty;
@@ -282,6 +284,12 @@ pub(crate) fn process(own: &Process, options: &ExecOptions<'_>) -> Result<Proces
             capabilities.permitted = granted;
             capabilities.ambient.clear();
         }
+    }
+    if let Some(named) = &options.capabilities {
+        // Who is not root loses them when the command is executed, capabilities(7).
+        let [bounding, permitted, effective] = [(); 3].map(|()| named.clone());
+        process.capabilities =
+            Some(Capabilities { bounding, permitted, effective, ..Capabilities::default() });
     }
     if process.args.is_empty() || !process.cwd.starts_with('/') {
         let reason = "a command and an absolute working directory are needed".to_owned();

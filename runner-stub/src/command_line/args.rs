@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::template::Shown;
+
 /// Runs the Compose application inside this file. Nothing has to be installed.
 #[derive(Debug, Parser)]
 #[command(
@@ -118,6 +120,9 @@ pub(crate) struct Making {
     /// Number of containers of a service
     #[arg(long, value_name = "SERVICE=N")]
     pub(crate) scale: Vec<String>,
+    /// Print the steps and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Accepted, without meaning: images travel in this file
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "missing")]
     pub(crate) pull: Option<String>,
@@ -251,14 +256,14 @@ pub(crate) struct Ps {
     /// `status=STATE`, as `--status`
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Option<String>,
-    /// Whole commands
+    /// Whole commands and IDs
     #[arg(long)]
     pub(crate) no_trunc: bool,
     /// Without containers of services that the application no longer has
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide = true)]
     pub(crate) orphans: bool,
     #[command(flatten)]
-    pub(crate) format: Format,
+    pub(crate) format: Rows,
     /// Services to list; all when none is named
     pub(crate) services: Vec<String>,
 }
@@ -272,11 +277,11 @@ pub(crate) struct Stats {
     /// Containers that do not run, too
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// For scripts written for Docker Compose: nothing is cut off
-    #[arg(long, hide = true)]
+    /// Whole IDs
+    #[arg(long)]
     pub(crate) no_trunc: bool,
     #[command(flatten)]
-    pub(crate) format: Format,
+    pub(crate) format: Rows,
     /// Services to show; all when none is named
     pub(crate) services: Vec<String>,
 }
@@ -429,6 +434,9 @@ pub(crate) struct Exec {
     /// Standard input: always connected
     #[arg(short, long, hide = true)]
     pub(crate) interactive: bool,
+    /// With all capabilities in the container's user namespace
+    #[arg(long)]
+    pub(crate) privileged: bool,
     /// User name or number, with `:group`
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
@@ -603,11 +611,30 @@ pub(crate) struct Config {
     /// Variables of the application, their values and where each comes from
     #[arg(long)]
     pub(crate) environment: bool,
+    /// Variables of the application as its files have them: which are required, their defaults and alternatives
+    #[arg(long)]
+    pub(crate) variables: bool,
+    /// A hash of each service's configuration, `*` for all: another one makes its containers anew
+    #[arg(long, value_name = "SERVICE,…")]
+    pub(crate) hash: Option<String>,
     /// Check only, print nothing
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    #[command(flatten)]
-    pub(crate) format: Format,
+    /// Write to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// How the project is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ConfigFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigFormat {
+    /// As Compose files are written
+    #[default]
+    Yaml,
+    /// JSON for programs
+    Json,
 }
 
 /// `version`
@@ -666,6 +693,14 @@ pub(crate) struct Doctor {
     pub(crate) network: bool,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// `--format` of rows
+#[derive(Debug, Args)]
+pub(crate) struct Rows {
+    /// `table`, `json`, or a template: `{{.Name}}`, `{{json .}}`, `table {{.Name}}\t{{.State}}`
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    pub(crate) format: Shown,
 }
 
 /// `--format`

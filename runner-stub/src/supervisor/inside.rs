@@ -54,6 +54,7 @@ pub(crate) async fn inside(unit: &Unit, inside: Inside) -> Result<Outcome> {
             env: inside.env,
             cwd: inside.cwd,
             user: inside.user,
+            capabilities: None,
             tty: false,
             stdin: false,
         };

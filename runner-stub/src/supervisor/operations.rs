@@ -85,6 +85,7 @@ impl Supervisor {
     pub(crate) fn done(&self, plan: &Plan) -> Done {
         Done {
             containers: plan.steps.iter().map(|step| step.container.clone()).collect(),
+            plan: plan.to_string(),
             supervisor: std::process::id().cast_signed(),
         }
     }

@@ -80,6 +80,8 @@ class Scenario:
             ended = self.compose(*step)
             prints = any(word in step for word in ("exec", "run", "logs", "wait", "port"))
             return {"code": ended.returncode, "out": normal(ended.stdout) if prints else ""}
+        if "out" in step:
+            return normal(self.compose(*step["out"]).stdout)
         if "ps" in step:
             return {name: [row["State"], row["ExitCode"], row["Health"]] for name, row in sorted(self.rows().items())}
         if "until" in step:

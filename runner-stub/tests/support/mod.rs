@@ -109,7 +109,7 @@ impl App {
             }
             false => Command::new(&self.executable),
         };
-        command.args(arguments).env_clear().stdin(Stdio::null());
+        command.args(arguments).env_clear().stdin(Stdio::null()).current_dir(self.folder.path());
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.folder.path());
         command.env("DPACK_DATA_DIR", self.path("data")).env("XDG_RUNTIME_DIR", self.path("run"));
         command

@@ -10,10 +10,23 @@ use crate::substitute::{self, Lookup};
 /// Most bytes that filling in may add up to: a small file and one large variable must not fill the memory.
 const MAX_BYTES: usize = 16 << 20;
 
+/// What the references to a variable say about it, as Docker Compose tells it: of several, the last one that does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reference {
+    /// `${V:?}`, `${V?}`
+    pub required: bool,
+    /// The `d` of `${V:-d}` and `${V-d}`, as it is written.
+    pub default: String,
+    /// The `x` of `${V:+x}` and `${V+x}`, as it is written.
+    pub alternate: String,
+}
+
 /// The variables and which of them were used.
 pub(crate) struct Variables {
     pub(crate) environment: Environment,
     pub(crate) used: BTreeMap<String, Option<Variable>>,
+    /// What references say about them.
+    pub(crate) references: BTreeMap<String, Reference>,
     /// Those that were not set where a plain reference stood, since the last look.
     unset: Vec<String>,
     /// Those the user was told about; once is enough.
@@ -23,7 +36,14 @@ pub(crate) struct Variables {
 
 impl Variables {
     pub(crate) fn new(environment: Environment) -> Variables {
-        Variables { environment, used: BTreeMap::new(), unset: Vec::new(), told: BTreeSet::new(), bytes: 0 }
+        Variables {
+            environment,
+            used: BTreeMap::new(),
+            references: BTreeMap::new(),
+            unset: Vec::new(),
+            told: BTreeSet::new(),
+            bytes: 0,
+        }
     }
 
     /// A variable that is not asked for by the files.
@@ -74,6 +94,7 @@ impl Variables {
 impl Lookup for Variables {
     fn get(&mut self, name: &str) -> Option<String> {
         let variable = self.environment.get(name);
+        self.references.entry(name.to_owned()).or_default();
         if !self.used.contains_key(name) {
             self.used.insert(name.to_owned(), variable.cloned());
         }
@@ -82,6 +103,16 @@ impl Lookup for Variables {
 
     fn unset(&mut self, name: &str) {
         self.unset.push(name.to_owned());
+    }
+
+    fn refer(&mut self, name: &str, operator: char, argument: &str) {
+        let reference = self.references.entry(name.to_owned()).or_default();
+        match operator {
+            '?' => reference.required = true,
+            '-' => argument.clone_into(&mut reference.default),
+            '+' => argument.clone_into(&mut reference.alternate),
+            _ => {}
+        }
     }
 }
 

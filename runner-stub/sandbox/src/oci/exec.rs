@@ -52,6 +52,7 @@ pub fn exec(root: &Path, id: &str, options: &Exec<'_>) -> Result<Infallible, Err
                 env: options.env.clone(),
                 cwd: options.cwd.clone(),
                 user: options.user.clone(),
+                capabilities: None,
                 tty: options.tty,
                 stdin: true,
             };

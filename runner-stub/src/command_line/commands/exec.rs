@@ -40,6 +40,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Exec) -> Result<u8> {
         env,
         cwd: arguments.workdir.clone(),
         user,
+        capabilities: arguments.privileged.then(dpack_bundle::all_capabilities),
         tty,
         stdin: true,
     };
@@ -94,6 +95,7 @@ fn detach(settings: &Settings, arguments: &Exec) -> Result<u8> {
         .arg(&settings.paths.data)
         .args(["exec", "--no-tty"]);
     command.args(["--index", &arguments.index.to_string()]);
+    command.args(arguments.privileged.then_some("--privileged"));
     for variable in &arguments.env {
         command.args(["--env", variable]);
     }

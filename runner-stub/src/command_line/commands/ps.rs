@@ -12,6 +12,7 @@ use super::super::SUCCESS;
 use super::super::args::Ps;
 use super::super::output::{self, Table};
 use super::super::settings::Settings;
+use super::super::template::Field;
 use crate::container::{Container, State};
 use crate::failure::Failure;
 use crate::{plan, time};
@@ -26,11 +27,13 @@ struct Row<'a> {
     #[serde(rename = "ID")]
     id: &'a str,
     name: &'a str,
+    names: &'a str,
     command: String,
     project: &'a str,
     service: &'a str,
     image: &'a str,
     created_at: &'a str,
+    running_for: String,
     state: &'a str,
     status: String,
     health: &'static str,
@@ -39,6 +42,25 @@ struct Row<'a> {
     ports: String,
     publishers: Vec<Publisher>,
 }
+
+/// Fields of templates, with Docker Compose's headings.
+const FIELDS: &[Field] = &[
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("Names", "NAMES"),
+    ("Command", "COMMAND"),
+    ("Project", "PROJECT"),
+    ("Service", "SERVICE"),
+    ("Image", "IMAGE"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Health", "HEALTH"),
+    ("ExitCode", "EXIT CODE"),
+    ("Networks", "NETWORKS"),
+    ("Ports", "PORTS"),
+];
 
 #[derive(Debug, Serialize)]
 struct Publisher {
@@ -84,12 +106,10 @@ pub(crate) fn run(settings: &Settings, ps: &Ps) -> Result<u8> {
         output::print(
             &containers.iter().map(|container| format!("{}\n", container.identity.id)).collect::<String>(),
         );
-    } else if ps.format.json() {
-        for container in &containers {
-            output::print(&format!("{}\n", serde_json::to_string(&row(container, settings))?));
-        }
     } else {
-        output::print(&table(&containers, settings, ps.no_trunc).to_string());
+        let rows: Vec<Row<'_>> =
+            containers.iter().map(|container| row(container, settings, ps.no_trunc)).collect();
+        ps.format.format.print(&rows, FIELDS, |rows| table(rows).to_string())?;
     }
     Ok(SUCCESS)
 }
@@ -111,31 +131,30 @@ fn states(ps: &Ps) -> Result<Vec<&str>, Failure> {
     }
 }
 
-fn table(containers: &[Container], settings: &Settings, whole: bool) -> Table {
+fn table(rows: &[Row<'_>]) -> Table {
     let mut table = Table::new(&["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
-    let now = time::now();
-    for container in containers {
-        let row = row(container, settings);
-        let created =
-            time::parse(row.created_at).map_or_else(String::new, |at| format!("{} ago", time::ago(at, now)));
-        let short = match row.command.char_indices().nth(COMMAND) {
-            Some((end, _)) if !whole => format!("\"{}…\"", &row.command[..end - 1]),
-            _ => format!("\"{}\"", row.command),
-        };
-        table.row([
-            row.name.to_owned(),
-            row.image.to_owned(),
-            short,
-            row.service.to_owned(),
-            created,
-            row.status,
-            row.ports,
-        ]);
+    for row in rows {
+        let cells =
+            [row.name, row.image, &row.command, row.service, &row.running_for, &row.status, &row.ports];
+        table.row(cells.map(str::to_owned));
     }
     table
 }
 
-fn row<'a>(container: &'a Container, settings: &'a Settings) -> Row<'a> {
+/// As Docker quotes it, and cuts it off unless all of it is wanted.
+fn command(words: &[String], whole: bool) -> String {
+    let quoted = words.iter().enumerate().map(|(index, word)| match index > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    let words = quoted.collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(COMMAND) {
+        Some((end, _)) if !whole => format!("{:?}", format!("{}…", &words[..end - 1])),
+        _ => format!("{words:?}"),
+    }
+}
+
+fn row<'a>(container: &'a Container, settings: &'a Settings, whole: bool) -> Row<'a> {
     let (identity, project) = (&container.identity, settings.name.as_str());
     let (state, status) = state(container, settings);
     let networks = match &identity.definition.network {
@@ -151,13 +170,16 @@ fn row<'a>(container: &'a Container, settings: &'a Settings) -> Row<'a> {
     let health = container.health.as_ref().filter(|_| running).map(|health| health.status);
     let published: &[Port] = if running { &container.supervision.ports } else { &[] };
     Row {
-        id: &identity.id,
+        id: if whole { &identity.id } else { identity.short_id() },
         name: &identity.name,
-        command: identity.command.join(" "),
+        names: &identity.name,
+        command: command(&identity.command, whole),
         project,
         service: &identity.service,
         image: &identity.image,
         created_at: &identity.created,
+        running_for: time::parse(&identity.created)
+            .map_or_else(String::new, |at| format!("{} ago", time::ago(at, time::now()))),
         state,
         status: match status {
             Some(more) => format!("{} ({more})", container.state.status(health, time::now())),

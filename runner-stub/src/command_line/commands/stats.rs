@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::super::SUCCESS;
 use super::super::args::Stats;
-use super::super::output::{self, Table, bytes};
+use super::super::output::{Table, bytes};
 use super::super::settings::Settings;
+use super::super::template::{Field, Shown};
 use crate::container::{Container, State};
 use crate::plan;
 
@@ -22,6 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 struct Row {
     #[serde(rename = "ID")]
     id: String,
+    #[serde(rename = "Container")]
+    container: String,
     #[serde(rename = "Name")]
     name: String,
     #[serde(rename = "CPUPerc")]
@@ -38,6 +41,19 @@ struct Row {
     processes: String,
 }
 
+/// Fields of templates, with Docker's headings.
+const FIELDS: &[Field] = &[
+    ("Container", "CONTAINER"),
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+];
+
 /// What was seen of a container.
 struct Seen {
     container: Container,
@@ -51,19 +67,15 @@ pub(crate) fn run(settings: &Settings, stats: &Stats) -> Result<u8> {
         plan::check_services(&settings.known()?, &stats.services)?;
     }
     let mut before = look(settings, stats)?;
-    let redraw = std::io::stdout().is_terminal() && !stats.format.json();
+    let shown = &stats.format.format;
+    let redraw = std::io::stdout().is_terminal() && *shown == Shown::Table;
     loop {
         std::thread::sleep(INTERVAL);
         let now = look(settings, stats)?;
-        let rows: Vec<Row> = now.iter().map(|seen| row(seen, earlier(&before, seen))).collect();
-        if stats.format.json() {
-            for row in &rows {
-                output::print(&format!("{}\n", serde_json::to_string(row)?));
-            }
-        } else {
-            let clear = if redraw && !stats.no_stream { "\x1b[H\x1b[J" } else { "" };
-            output::print(&format!("{clear}{}", table(&rows)));
-        }
+        let rows: Vec<Row> =
+            now.iter().map(|seen| row(seen, earlier(&before, seen), stats.no_trunc)).collect();
+        let clear = if redraw && !stats.no_stream { "\x1b[H\x1b[J" } else { "" };
+        shown.print(&rows, FIELDS, |rows| format!("{clear}{}", table(rows)))?;
         if stats.no_stream || now.is_empty() {
             return Ok(SUCCESS);
         }
@@ -91,7 +103,8 @@ fn earlier<'a>(before: &'a [Seen], now: &Seen) -> Option<&'a Seen> {
     before.iter().find(|seen| seen.container.identity.id == now.container.identity.id)
 }
 
-fn row(now: &Seen, before: Option<&Seen>) -> Row {
+fn row(now: &Seen, before: Option<&Seen>, whole: bool) -> Row {
+    let identity = &now.container.identity;
     let statistics = &now.statistics;
     let machine = machine_memory();
     let limit = statistics.memory_limit.filter(|limit| *limit < machine).unwrap_or(machine);
@@ -100,8 +113,9 @@ fn row(now: &Seen, before: Option<&Seen>) -> Row {
         _ => "-- / --".to_owned(),
     };
     Row {
-        id: now.container.identity.short_id().to_owned(),
-        name: now.container.identity.name.clone(),
+        id: if whole { identity.id.clone() } else { identity.short_id().to_owned() },
+        container: identity.short_id().to_owned(),
+        name: identity.name.clone(),
         cpu: before.and_then(|before| share(before, now)).map_or_else(|| "--".to_owned(), percent),
         memory: pair(statistics.memory, Some(limit)),
         memory_share: statistics.memory.map_or_else(|| "--".to_owned(), |used| percent(ratio(used, limit))),

@@ -38,6 +38,9 @@ pub(crate) fn run(settings: &Settings, up: &Up) -> Result<u8> {
         ..options(&up.making, &up.services, up.always_recreate_deps)
     };
     let request = Request::Up { desired: Box::new(desired), options };
+    if up.making.dry_run {
+        return dry_run(settings, &request);
+    }
     if up.detach || up.wait || up.no_start {
         let mut display = Display::new(terminal.redraw);
         client::request(settings, &request, &mut |event| display.show(event))?;
@@ -67,9 +70,20 @@ pub(crate) fn create(settings: &Settings, create: &Create) -> Result<u8> {
     settings.executable.check_platform()?;
     let desired = scaled(settings.desired(&create.services)?, &create.making.scale)?;
     let options = UpOptions { create_only: true, ..options(&create.making, &create.services, false) };
-    let mut display = Display::new(Terminal::detect().redraw);
     let request = Request::Up { desired: Box::new(desired), options };
+    if create.making.dry_run {
+        return dry_run(settings, &request);
+    }
+    let mut display = Display::new(Terminal::detect().redraw);
     client::request(settings, &request, &mut |event| display.show(event))?;
+    Ok(SUCCESS)
+}
+
+/// Prints the steps that a request would take.
+fn dry_run(settings: &Settings, request: &Request) -> Result<u8> {
+    let mut display = Display::new(false);
+    let done = client::request(settings, request, &mut |event| display.show(event))?;
+    output::print(&done.plan);
     Ok(SUCCESS)
 }
 
@@ -85,6 +99,7 @@ fn options(making: &Making, services: &[String], dependencies: bool) -> UpOption
         recreate,
         remove_orphans: making.remove_orphans,
         allow_degraded: making.allow_degraded,
+        dry_run: making.dry_run,
         ..UpOptions::default()
     }
 }

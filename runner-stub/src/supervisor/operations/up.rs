@@ -45,6 +45,9 @@ impl Supervisor {
         let images = self.images(&project)?;
         let configurations = self.configurations(&project, &images)?;
         let plan = plan::up(&project, &configurations, &self.existing(), options)?;
+        if options.dry_run {
+            return Ok(self.done(&plan));
+        }
         self.lay_out_files().await?;
         check_binds(&project, &plan)?;
         self.warn_orphans(&plan, reporter);
