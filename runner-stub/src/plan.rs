@@ -177,6 +177,15 @@ fn check_scale(name: &str, service: &Service) -> Result<(), Failure> {
     }
 }
 
+/// The services that `up` is about.
+pub(crate) fn selected(project: &Project, options: &UpOptions) -> Result<BTreeSet<String>, Failure> {
+    let mut selected = with_dependencies(project, &options.services)?;
+    if options.no_dependencies && !options.services.is_empty() {
+        selected.retain(|name| options.services.contains(name));
+    }
+    Ok(selected)
+}
+
 /// What `up` has to do. `configurations` has the configuration hash of every service of the project.
 pub(crate) fn up(
     project: &Project,
@@ -184,10 +193,7 @@ pub(crate) fn up(
     existing: &[Existing],
     options: &UpOptions,
 ) -> Result<Plan, Failure> {
-    let mut selected = with_dependencies(project, &options.services)?;
-    if options.no_dependencies && !options.services.is_empty() {
-        selected.retain(|name| options.services.contains(name));
-    }
+    let selected = selected(project, options)?;
     let order = start_order(project)?;
     let mut plan = Plan::default();
     for name in order.iter().filter(|name| selected.contains(name.as_str())) {

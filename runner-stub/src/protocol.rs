@@ -52,6 +52,8 @@ pub(crate) enum Request {
         service: String,
         /// Start what it depends on.
         dependencies: bool,
+        /// Go on without limits that cannot be enforced.
+        allow_degraded: bool,
     },
     /// A one-off container in the background.
     RunDetached {
@@ -63,6 +65,8 @@ pub(crate) enum Request {
         name: String,
         /// Start what it depends on.
         dependencies: bool,
+        /// Go on without limits that cannot be enforced.
+        allow_degraded: bool,
         /// It answers to the names of its service.
         aliases: bool,
         /// Remove it when it exits.

@@ -24,6 +24,7 @@ pub struct Vm {
     target: &'static Target,
     user: bool,
     newuidmap: bool,
+    cgroup_v1: bool,
     memory_mib: u32,
     limit: Duration,
     files: Vec<PathBuf>,
@@ -80,6 +81,7 @@ impl Vm {
             target,
             user: false,
             newuidmap: false,
+            cgroup_v1: false,
             memory_mib: 512,
             limit: Duration::from_secs(180),
             files: Vec::new(),
@@ -97,6 +99,12 @@ impl Vm {
     /// `newuidmap` and `newgidmap` are installed.
     pub fn newuidmap(mut self) -> Self {
         self.newuidmap = true;
+        self
+    }
+
+    /// Control groups of version 1, of which nothing is handed over to the user.
+    pub fn cgroup_v1(mut self) -> Self {
+        self.cgroup_v1 = true;
         self
     }
 
@@ -174,9 +182,10 @@ impl Vm {
             _ => "disk".to_owned(),
         };
         let settings = format!(
-            "NOW={now}\nAS_USER={}\nNEWUIDMAP={}\nDATA={data}\nSYSCTL='{}'\n",
+            "NOW={now}\nAS_USER={}\nNEWUIDMAP={}\nCGROUP_V1={}\nDATA={data}\nSYSCTL='{}'\n",
             u8::from(self.user),
             u8::from(self.newuidmap),
+            u8::from(self.cgroup_v1),
             self.sysctls.join("\n"),
         );
         let mut job = tar::Builder::new(File::create(path)?);

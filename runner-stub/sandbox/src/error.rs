@@ -215,14 +215,14 @@ pub enum Error {
         source: io::Error,
     },
     /// A limit that cannot be enforced.
-    #[error("the limit `{property}` cannot be enforced: no `{controller}` controller{}", because(lack.as_ref()))]
+    #[error("the limit `{property}` cannot be enforced, because {reason}")]
     Limit {
         /// Its path in config.json.
         property: &'static str,
-        /// What it would take.
-        controller: String,
-        /// Why it is missing.
-        lack: Option<crate::cgroup::Lack>,
+        /// Why.
+        reason: String,
+        /// What would help.
+        hint: Option<String>,
     },
     /// A hook that failed, could not be started or took too long.
     #[error("the {stage} hook `{path}` failed")]
@@ -437,7 +437,7 @@ impl Error {
                     _ => return None,
                 }
             }
-            Error::Limit { lack, .. } => return lack.as_ref().map(|lack| lack.hint.clone()),
+            Error::Limit { hint, .. } => return hint.clone(),
             Error::Confine { step, source } if *step == crate::process::STEP_LIMIT => {
                 match source.raw_os_error()? {
                     EPERM => {
@@ -452,11 +452,6 @@ impl Error {
         };
         Some(text.to_owned())
     }
-}
-
-/// ` (reason)`.
-fn because(lack: Option<&crate::cgroup::Lack>) -> String {
-    lack.map(|lack| format!(" ({})", lack.reason)).unwrap_or_default()
 }
 
 /// What keeps an ordinary user from a user namespace, by errno and by the switches that distributions have.

@@ -102,12 +102,19 @@ pub(crate) enum Command {
     Version(Version),
 }
 
-/// How containers are made by `up` and `create`.
+/// What `up`, `create` and `run` do about limits.
 #[derive(Debug, Args)]
-pub(crate) struct Making {
+pub(crate) struct Limits {
     /// Go on without limits that this device cannot enforce
     #[arg(long)]
     pub(crate) allow_degraded: bool,
+}
+
+/// How containers are made by `up` and `create`.
+#[derive(Debug, Args)]
+pub(crate) struct Making {
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// Make containers anew, also those whose configuration is the same
     #[arg(long, conflicts_with = "no_recreate")]
     pub(crate) force_recreate: bool,
@@ -501,6 +508,8 @@ pub(crate) struct Run {
     /// Do not start what the service depends on
     #[arg(long)]
     pub(crate) no_deps: bool,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// Remove containers of services that the application no longer has
     #[arg(long)]
     pub(crate) remove_orphans: bool,

@@ -71,13 +71,23 @@ impl std::fmt::Display for Table {
 
 /// Bytes as people read them, in the decimal units of Docker.
 pub(crate) fn bytes(count: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB"];
-    if count < 1_000 {
+    scaled(count, 1_000.0, ["kB", "MB", "GB", "TB"])
+}
+
+/// Bytes of memory, in the binary units of Docker.
+pub(crate) fn memory(count: u64) -> String {
+    scaled(count, 1_024.0, ["KiB", "MiB", "GiB", "TiB"])
+}
+
+fn scaled(count: u64, step: f64, units: [&str; 4]) -> String {
+    let mut value = count as f64;
+    if value < step {
         return format!("{count}B");
     }
-    let (mut value, mut unit) = (count as f64 / 1_000.0, 0);
+    value /= step;
+    let mut unit = 0;
     while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1_000.0;
+        value /= step;
         unit += 1;
     }
     let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
@@ -107,6 +117,9 @@ mod tests {
             (999_700, "1.00MB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+        for (count, text) in [(1_000, "1000B"), (64 << 20, "64.0MiB"), (1023 << 10, "1.00MiB")] {
+            assert_eq!(memory(count), text);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::lifecycle::note;
+use super::limits::home;
 use super::restart::{self, Exited};
 use super::state::{Supervisor, Unit};
 use crate::container::{Container, State};
@@ -20,6 +21,10 @@ impl Supervisor {
         for container in Container::list(&self.project)? {
             let state = container.state;
             let folder = self.project.container(&container.identity.name);
+            if !state.is_running() {
+                // What is left when shim and supervisor were killed at once. No place is asked for: a scope ends by itself.
+                home(&container.identity, (*self.place(false).await?).clone()).clear();
+            }
             let unit = self.take_in(Unit::new(container, folder));
             match state {
                 State::Running { shim, .. } => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use dpack_bundle::resources::{Device, resources};
-use dpack_compose::project::{Project, Resources};
+use dpack_compose::project::{Project, Resources, Service};
 use dpack_sandbox::Home;
 use dpack_sandbox::cgroup::{self, Place, Unmet};
 
@@ -16,6 +16,7 @@ use super::reporter::Reporter;
 use super::state::Supervisor;
 use crate::container::Identity;
 use crate::failure::{Context as _, Failure};
+use crate::plan::{self, UpOptions};
 
 /// The key of Compose for a property of config.json, and how to do without.
 fn key(property: &str) -> (&'static str, fn(&mut Resources)) {
@@ -52,36 +53,53 @@ pub(crate) fn unmet(wanted: &Resources, place: &Place) -> Result<Vec<Unmet>> {
     place.unmet(&parsed).map_err(sandbox_failure)
 }
 
-/// The project as it can be run in a place: itself, or with `degraded` without what cannot be enforced, and what that is.
-pub(crate) fn enforceable(
-    mut project: Project,
+/// Takes away what cannot be enforced in a place when the service may be `degraded`, else that is an error. What the user
+/// has to be told.
+pub(crate) fn enforce(
+    name: &str,
+    service: &mut Service,
     place: &Place,
     degraded: bool,
-) -> Result<(Project, Vec<String>)> {
-    let mut warnings = Vec::new();
-    for (name, service) in &mut project.services {
-        let unmet = unmet(&service.resources, place)?;
-        let Some(first) = unmet.first() else { continue };
-        let lack = place.lack();
-        let reason = lack.map(|lack| format!(": {}", lack.reason)).unwrap_or_default();
-        if !degraded {
-            let hint = lack.map(|lack| format!("{}\n", lack.hint)).unwrap_or_default();
-            return Err(Failure::environment(format!(
-                "service `{name}`: `{}` cannot be enforced, because there is no `{}` controller{reason}",
-                key(first.property).0,
-                first.controller,
-            ))
-            .hint(format!("{hint}or go on without limits: up --allow-degraded"))
-            .into());
-        }
-        let mut keys: Vec<&str> = unmet.iter().map(|unmet| key(unmet.property).0).collect();
-        keys.dedup();
-        warnings.push(format!("service `{name}` runs without {}{reason}", keys.join(", ")));
-        for unmet in &unmet {
-            key(unmet.property).1(&mut service.resources);
+) -> Result<Vec<String>> {
+    let unmet = unmet(&service.resources, place)?;
+    let Some(first) = unmet.first() else { return Ok(mortal(name, service, place)) };
+    if !degraded {
+        let hint = first.hint.as_ref().map(|hint| format!("{hint}\n")).unwrap_or_default();
+        return Err(Failure::environment(format!(
+            "service `{name}`: `{}` cannot be enforced, because {}",
+            key(first.property).0,
+            first.reason,
+        ))
+        .hint(format!("{hint}or go on without limits: --allow-degraded"))
+        .into());
+    }
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for Unmet { property, reason, .. } in &unmet {
+        let (key, take_away) = key(property);
+        take_away(&mut service.resources);
+        match reasons.iter_mut().find(|(other, _)| other == reason) {
+            Some((_, keys)) if keys.contains(&key) => {}
+            Some((_, keys)) => keys.push(key),
+            None => reasons.push((reason, vec![key])),
         }
     }
-    Ok((project, warnings))
+    // Swap is counted beside memory, and cannot be limited alone.
+    if service.resources.memory.is_none() {
+        service.resources.memory_swap = None;
+    }
+    let without = |(reason, keys): &(_, Vec<_>)| {
+        format!("service `{name}` runs without {}, because {reason}", keys.join(", "))
+    };
+    Ok(reasons.iter().map(without).chain(mortal(name, service, place)).collect())
+}
+
+/// A container with limits that ends before anybody stops it.
+fn mortal(name: &str, service: &Service, place: &Place) -> Vec<String> {
+    let ends = place.ends_with_session() && is_limited(&service.resources);
+    let text = format!(
+        "service `{name}` has limits and ends with this user's last session; keep it with: loginctl enable-linger"
+    );
+    ends.then_some(text).into_iter().collect()
 }
 
 impl Supervisor {
@@ -100,27 +118,36 @@ impl Supervisor {
         Ok(place)
     }
 
-    /// The project as it can be run here; an error when a limit cannot be enforced.
+    /// The project as it can be run here; an error when a limit of a service that is asked for cannot be enforced.
     pub(crate) async fn within_limits(
         &self,
-        project: Project,
-        degraded: bool,
+        mut project: Project,
+        options: &UpOptions,
         reporter: &Reporter,
     ) -> Result<Project> {
-        let limited = project.services.values().any(|service| is_limited(&service.resources));
-        if !limited {
-            return Ok(project);
-        }
-        let place = self.place(true).await?;
-        let (project, warnings) = enforceable(project, &place, degraded)?;
-        warnings.into_iter().for_each(|warning| reporter.warn(warning));
-        if place.ends_with_session() {
-            reporter.warn(
-                "containers with limits end with this user's last session; keep them with: loginctl enable-linger"
-                    .to_owned(),
-            );
+        for name in plan::selected(&project, options)? {
+            if let Some(service) = project.services.get_mut(&name) {
+                self.within(&name, service, options.allow_degraded, reporter).await?;
+            }
         }
         Ok(project)
+    }
+
+    /// A service as it can be run here; an error when a limit cannot be enforced.
+    pub(crate) async fn within(
+        &self,
+        name: &str,
+        service: &mut Service,
+        degraded: bool,
+        reporter: &Reporter,
+    ) -> Result<()> {
+        if !is_limited(&service.resources) {
+            return Ok(());
+        }
+        let place = self.place(true).await?;
+        let warnings = enforce(name, service, &place, degraded)?;
+        warnings.into_iter().for_each(|warning| reporter.warn(warning));
+        Ok(())
     }
 
     /// Where a container's control group is made.
@@ -148,24 +175,37 @@ pub(crate) fn is_limited(wanted: &Resources) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dpack_compose::project::Service;
 
-    fn project() -> Project {
-        let resources = Resources { memory: Some(1 << 20), pids: Some(5), ..Resources::default() };
-        let service = Service { resources, ..Service::default() };
-        Project { services: [("web".to_owned(), service)].into(), ..Project::default() }
+    fn service() -> Service {
+        let resources = Resources {
+            memory: Some(1 << 20),
+            memory_swap: Some(2 << 20),
+            pids: Some(5),
+            ..Resources::default()
+        };
+        Service { resources, ..Service::default() }
     }
 
     #[test]
     fn a_limit_that_cannot_be_enforced_is_refused_or_left_out_with_a_word() {
         let nowhere = Place::default();
-        let error = enforceable(project(), &nowhere, false).unwrap_err();
+        let error = enforce("web", &mut service(), &nowhere, false).unwrap_err();
         let failure = Failure::of(&error);
-        assert!(failure.message.contains("service `web`: `mem_limit` cannot be enforced"), "{failure:?}");
+        assert_eq!(
+            failure.message,
+            "service `web`: `mem_limit` cannot be enforced, because there is no `memory` controller"
+        );
         assert!(failure.hint.unwrap().contains("--allow-degraded"));
-        let (degraded, warnings) = enforceable(project(), &nowhere, true).unwrap();
-        assert_eq!(degraded.services["web"].resources, Resources::default());
-        assert_eq!(warnings, ["service `web` runs without mem_limit, pids_limit"]);
+        let mut degraded = service();
+        let warnings = enforce("web", &mut degraded, &nowhere, true).unwrap();
+        assert_eq!(degraded.resources, Resources::default());
+        assert_eq!(
+            warnings,
+            [
+                "service `web` runs without mem_limit, memswap_limit, because there is no `memory` controller",
+                "service `web` runs without pids_limit, because there is no `pids` controller",
+            ]
+        );
     }
 
     #[test]

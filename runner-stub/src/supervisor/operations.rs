@@ -24,7 +24,7 @@ use crate::plan::{self, Action, Plan};
 use crate::project::Record;
 use crate::protocol::{Done, Phase, Request};
 use down::Down;
-use one_off::OneOff;
+use one_off::{OneOff, Preparation};
 
 impl Supervisor {
     /// Carries a request out. One at a time changes the project; only `kill` does not wait, because it is how a user gets
@@ -46,12 +46,22 @@ impl Supervisor {
         let _operation = self.operation.lock().await;
         match request {
             Request::Up { desired, options } => self.up(*desired, &options, reporter).await,
-            Request::Prepare { desired, service, dependencies } => {
-                self.prepare_one_off(&desired, &service, dependencies, reporter).await
+            Request::Prepare { desired, service, dependencies, allow_degraded } => {
+                let one_off = Preparation { service: &service, dependencies, allow_degraded };
+                self.prepare_one_off(&desired, one_off, reporter).await
             }
-            Request::RunDetached { desired, service, name, dependencies, aliases, remove } => {
-                self.prepare_one_off(&desired, &service, dependencies, reporter).await?;
-                let one_off = OneOff { service: &service, name: &name, aliases, remove };
+            Request::RunDetached {
+                desired,
+                service,
+                name,
+                dependencies,
+                allow_degraded,
+                aliases,
+                remove,
+            } => {
+                let preparation = Preparation { service: &service, dependencies, allow_degraded };
+                self.prepare_one_off(&desired, preparation, reporter).await?;
+                let one_off = OneOff { service: &service, name: &name, allow_degraded, aliases, remove };
                 self.run_detached(&desired, &one_off, reporter).await
             }
             Request::RemoveOrphans => self.remove_orphans(reporter).await,

@@ -40,11 +40,7 @@ impl Group {
         let nowhere = Place::default();
         let place = place.unwrap_or(&nowhere);
         if let Some(unmet) = place.unmet(resources)?.into_iter().next() {
-            return Err(Error::Limit {
-                property: unmet.property,
-                controller: unmet.controller,
-                lack: place.lack().cloned(),
-            });
+            return Err(Error::Limit { property: unmet.property, reason: unmet.reason, hint: unmet.hint });
         }
         if !place.has_groups() {
             return Ok(None);
@@ -91,27 +87,8 @@ impl Group {
             let Some((v2, file)) = place.file(&setting) else { continue };
             let dir = if v2 { self.v2.as_ref() } else { self.v1.get(&file.controller) };
             let Some(dir) = dir else { continue };
+            let Some(file) = setting.file_in(dir, v2, file) else { continue };
             let path = dir.join(&file.name);
-            if !path.exists() {
-                if let Some(other) =
-                    setting.v2_else.as_ref().filter(|other| v2 && dir.join(&other.name).exists())
-                {
-                    let path = dir.join(&other.name);
-                    fs::write(&path, &other.value).map_err(failed(&path))?;
-                    continue;
-                }
-                if setting.swap && no_swap() {
-                    continue;
-                }
-                return Err(Error::Limit {
-                    property: setting.property,
-                    controller: file.controller.clone(),
-                    lack: Some(super::Lack {
-                        reason: format!("this kernel has no `{}`", file.name),
-                        hint: kernel_hint(&file.name).to_owned(),
-                    }),
-                });
-            }
             fs::write(&path, &file.value).map_err(failed(&path))?;
         }
         Ok(())
@@ -321,24 +298,6 @@ fn scope_of(dir: &Path) -> Option<(String, String)> {
     let scope = dir.ancestors().find(|dir| dir.extension().is_some_and(|extension| extension == "scope"))?;
     let below = dir.strip_prefix(scope).ok()?;
     Some((scope.file_name()?.to_str()?.to_owned(), format!("/{}", below.to_str()?)))
-}
-
-fn no_swap() -> bool {
-    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() <= 1)
-}
-
-fn kernel_hint(file: &str) -> &'static str {
-    match file {
-        "memory.swap.max" | "memory.memsw.limit_in_bytes" => {
-            "add `swapaccount=1` to the kernel's command line and restart the device, or switch swap off"
-        }
-        "cpu.max" | "cpu.cfs_quota_us" => "it needs a kernel with CONFIG_CFS_BANDWIDTH",
-        "io.weight" | "blkio.weight" => {
-            "it needs a kernel with CONFIG_IOSCHED_BFQ or CONFIG_BLK_CGROUP_IOCOST"
-        }
-        "io.max" => "it needs a kernel with CONFIG_BLK_DEV_THROTTLING",
-        _ => "it needs a newer kernel, or one with more controllers compiled in",
-    }
 }
 
 #[cfg(test)]

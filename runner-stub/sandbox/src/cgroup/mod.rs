@@ -15,6 +15,7 @@ mod dbus;
 mod group;
 mod hierarchy;
 mod place;
+mod processors;
 mod resources;
 mod statistics;
 mod systemd;

@@ -18,6 +18,7 @@ use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{self, Folder, Folders};
+use super::processors;
 use super::resources::{Resources, Setting};
 use super::systemd;
 use crate::Error;
@@ -65,8 +66,10 @@ pub struct Lack {
 pub struct Unmet {
     /// Its path in config.json.
     pub property: &'static str,
-    /// What it would take.
-    pub controller: String,
+    /// Why.
+    pub reason: String,
+    /// What would help.
+    pub hint: Option<String>,
 }
 
 /// The group of version 2 that our own processes move to when they are in the way.
@@ -103,6 +106,10 @@ impl Place {
         }
         place.v1 =
             folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
+        // Whoever made the folder may have left it without any, and groups in it can have none but its own.
+        if let Some(dir) = place.v1.get("cpuset") {
+            inherit_processors(dir);
+        }
         place.lack = Some(lack(&folders, &place, managed, trouble.as_ref(), uid));
         place
     }
@@ -208,17 +215,46 @@ impl Place {
         self.lack.as_ref()
     }
 
-    /// The limits that cannot be enforced here.
+    /// The limits that cannot be enforced here. Empty groups are made for a moment to see what files they have.
     pub fn unmet(&self, resources: &Resources) -> Result<Vec<Unmet>, Error> {
-        let mut unmet = Vec::new();
+        let mut samples = Samples::default();
+        let mut all = Vec::new();
         for setting in resources.settings()? {
-            if self.file(&setting).is_none() {
+            let property = setting.property;
+            let mut unmet = |reason, hint| all.push(Unmet { property, reason, hint });
+            let Some((v2, file)) = self.file(&setting) else {
                 let file = setting.v2.as_ref().or(setting.v1.as_ref());
-                let controller = file.map(|file| file.controller.clone()).unwrap_or_default();
-                unmet.push(Unmet { property: setting.property, controller });
+                let controller = file.map_or("", |file| &file.controller);
+                let lack = self.lack.as_ref();
+                let because = lack.map(|lack| format!(": {}", lack.reason)).unwrap_or_default();
+                let hint = lack.map(|lack| lack.hint.clone());
+                unmet(format!("there is no `{controller}` controller{because}"), hint);
+                continue;
+            };
+            let Some(parent) = self.parent(v2, &file.controller) else { continue };
+            if samples.of(parent).is_some_and(|sample| setting.is_missing_in(&sample, v2, file)) {
+                unmet(
+                    format!("this kernel has no `{}`", file.name),
+                    Some(kernel_hint(&file.name).to_owned()),
+                );
+            } else if file.name == "cpuset.cpus"
+                && let Some(there) = processors_of(parent)
+                && !processors::are_among(&file.value, &there)
+            {
+                let reason =
+                    format!("`{}` are not all among the processors that there are: {there}", file.value);
+                unmet(reason, Some("choose among those that there are".to_owned()));
             }
         }
-        Ok(unmet)
+        Ok(all)
+    }
+
+    /// The folder in which groups are made for a controller.
+    pub(super) fn parent(&self, v2: bool, controller: &str) -> Option<&Path> {
+        match v2 {
+            true => self.v2.as_ref().map(|unified| unified.dir.as_path()),
+            false => self.v1.get(controller).map(PathBuf::as_path),
+        }
     }
 
     /// Which version enforces it, and with which file.
@@ -230,6 +266,52 @@ impl Place {
             return Some((true, file));
         }
         setting.v1.as_ref().filter(|file| self.v1.contains_key(&file.controller)).map(|file| (false, file))
+    }
+}
+
+/// Empty groups by the folders that they were made in; they go with this value.
+#[derive(Default)]
+struct Samples(BTreeMap<PathBuf, Option<PathBuf>>);
+
+impl Samples {
+    /// None where none can be made: who makes a group for a container then learns why.
+    fn of(&mut self, parent: &Path) -> Option<PathBuf> {
+        let make = || {
+            let dir = parent.join(format!("dpack-sample-{}", std::process::id()));
+            fs::create_dir(&dir).is_ok().then_some(dir)
+        };
+        self.0.entry(parent.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        for sample in self.0.values().flatten() {
+            let _ = fs::remove_dir(sample);
+        }
+    }
+}
+
+/// The processors that groups in a folder can have.
+fn processors_of(parent: &Path) -> Option<String> {
+    ["cpuset.cpus.effective", "cpuset.effective_cpus"]
+        .iter()
+        .find_map(|name| fs::read_to_string(parent.join(name)).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+fn kernel_hint(file: &str) -> &'static str {
+    match file {
+        "memory.swap.max" | "memory.memsw.limit_in_bytes" => {
+            "add `swapaccount=1` to the kernel's command line and restart the device, or switch swap off"
+        }
+        "cpu.max" | "cpu.cfs_quota_us" => "it needs a kernel with CONFIG_CFS_BANDWIDTH",
+        "io.weight" | "blkio.weight" => {
+            "it needs a kernel with CONFIG_IOSCHED_BFQ or CONFIG_BLK_CGROUP_IOCOST"
+        }
+        "io.max" => "it needs a kernel with CONFIG_BLK_DEV_THROTTLING",
+        _ => "it needs a newer kernel, or one with more controllers compiled in",
     }
 }
 
@@ -424,10 +506,12 @@ fn lack(folders: &Folders, place: &Place, managed: bool, trouble: Option<&io::Er
         let mount = folders.v2.as_ref().map(|own| own.mount.display().to_string()).unwrap_or_default();
         (
             "no control group was handed over to this user".to_owned(),
+            // The files that delegation is about (cgroups(7)); `$$` is the shell that the user types it in.
             format!(
-                "sudo sh -c \"cd {mount} && echo +memory +pids +cpu > cgroup.subtree_control; mkdir -p dpack-{uid}/shell && \
-                 echo +memory +pids +cpu > dpack-{uid}/cgroup.subtree_control && chown -R {uid} dpack-{uid} && echo $$ > \
-                 dpack-{uid}/shell/cgroup.procs\""
+                "sudo sh -c 'cd {mount} && mkdir -p dpack-{uid}/shell && for c in memory pids cpu cpuset io; do echo +$c > \
+                 cgroup.subtree_control; echo +$c > dpack-{uid}/cgroup.subtree_control; done; cd dpack-{uid} && chown {uid} . \
+                 cgroup.procs cgroup.subtree_control cgroup.threads && chown -R {uid} shell && echo $1 > shell/cgroup.procs' \
+                 sh $$"
             ),
         )
     };
@@ -479,10 +563,11 @@ mod tests {
         };
         let json = serde_json::json!({"pids": {"limit": 5}, "memory": {"limit": 5, "swappiness": 3}});
         let unmet = place.unmet(&Resources::parse(&json).unwrap()).unwrap();
-        let names: Vec<_> = unmet.iter().map(|unmet| (unmet.property, unmet.controller.as_str())).collect();
+        let names: Vec<_> = unmet.iter().map(|unmet| (unmet.property, unmet.reason.as_str())).collect();
+        let reason = "there is no `memory` controller";
         assert_eq!(
             names,
-            [("linux.resources.memory.limit", "memory"), ("linux.resources.memory.swappiness", "memory")]
+            [("linux.resources.memory.limit", reason), ("linux.resources.memory.swappiness", reason)]
         );
         let v1 = Place { v1: BTreeMap::from([("memory".to_owned(), "/m".into())]), ..place };
         assert_eq!(v1.unmet(&Resources::parse(&json).unwrap()).unwrap(), []);

@@ -4,6 +4,8 @@
 //! of them does not have cannot be enforced there, and is refused rather than forgotten.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,24 @@ pub(super) struct Setting {
     pub(super) v2_else: Option<File>,
     /// Nothing is lost when the file is not there: without swap there is no file that limits it.
     pub(super) swap: bool,
+}
+
+impl Setting {
+    /// The file of a group that takes it, where `file` is the usual one; none where nothing has to be written.
+    pub(super) fn file_in<'a>(&'a self, dir: &Path, v2: bool, file: &'a File) -> Option<&'a File> {
+        let is_there = |file: &&File| dir.join(&file.name).exists();
+        let other = || self.v2_else.as_ref().filter(|_| v2).filter(is_there);
+        Some(file).filter(is_there).or_else(other).or_else(|| (!self.swap || has_swap()).then_some(file))
+    }
+
+    /// A group has no file that takes it.
+    pub(super) fn is_missing_in(&self, dir: &Path, v2: bool, file: &File) -> bool {
+        self.file_in(dir, v2, file).is_some_and(|file| !dir.join(&file.name).exists())
+    }
+}
+
+fn has_swap() -> bool {
+    !fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() <= 1)
 }
 
 fn file(controller: &str, name: &str, value: impl ToString) -> Option<File> {

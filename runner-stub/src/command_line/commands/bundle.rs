@@ -42,6 +42,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Bundle) -> Result<u8> {
         tty: service.tty,
         aliases: false,
         remove: true,
+        allow_degraded: false,
         bundle: Some(folder),
         project: desired.project,
         driver: settings.driver,

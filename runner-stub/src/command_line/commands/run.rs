@@ -63,6 +63,8 @@ pub(crate) struct Commission {
     pub(crate) tty: bool,
     pub(crate) aliases: bool,
     pub(crate) remove: bool,
+    /// It goes on without limits that cannot be enforced.
+    pub(crate) allow_degraded: bool,
     /// It is not run but written as a bundle to this empty folder.
     pub(crate) bundle: Option<PathBuf>,
     pub(crate) driver: Option<Driver>,
@@ -98,6 +100,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
             service,
             name: name.clone(),
             dependencies: !arguments.no_deps,
+            allow_degraded: arguments.limits.allow_degraded,
             aliases: arguments.use_aliases,
             remove: arguments.rm,
         };
@@ -113,6 +116,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
             desired: Box::new(settings.desired(asked_for)?),
             service: arguments.service.clone(),
             dependencies: !arguments.no_deps,
+            allow_degraded: arguments.limits.allow_degraded,
         };
         let (done, connection) = client::connect(settings, &request, &mut |event| display.show(event))?;
         (Namespace::Join(done.supervisor), Some(connection))
@@ -130,6 +134,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         tty,
         aliases: arguments.use_aliases,
         remove: arguments.rm,
+        allow_degraded: arguments.limits.allow_degraded,
         bundle: None,
         project: desired.project,
         driver: settings.driver,
@@ -279,14 +284,20 @@ fn serve() -> Result<u8> {
         }
     }
     supervisor::check_files(&commission.project, service)?;
-    let stacks = stacks(&commission, service, &executable, &store)?;
+    let mut service = service.clone();
+    let place = match commission.bundle {
+        None => within_limits(&commission, &mut service)?,
+        // Whoever runs a bundle sees to its limits.
+        Some(_) => Place::default(),
+    };
+    let stacks = stacks(&commission, &service, &executable, &store)?;
     let identity = supervisor::create(&Making {
         project: &project,
         name: &commission.name,
         service_name: &commission.service,
         model: &commission.project,
         executable: &executable,
-        service,
+        service: &service,
         number: 1,
         one_off: true,
         image: &commission.image,
@@ -303,7 +314,7 @@ fn serve() -> Result<u8> {
     let folder = project.container(&commission.name);
     let result = match &commission.bundle {
         Some(bundle) => super::bundle::write(&folder, bundle, &commission.service).map(|()| SUCCESS),
-        None => run_container(&commission, &identity, &folder),
+        None => run_container(&commission, &identity, place, &folder),
     };
     if commission.remove {
         crate::files::remove(&folder.join("container.json"))?;
@@ -313,6 +324,14 @@ fn serve() -> Result<u8> {
         }
     }
     result
+}
+
+/// Where the control group is made; the service is without the limits that cannot be enforced there.
+fn within_limits(commission: &Commission, service: &mut Service) -> Result<Place> {
+    let place = Place::prepare(&commission.project_name, supervisor::is_limited(&service.resources));
+    let warnings = supervisor::enforce(&commission.service, service, &place, commission.allow_degraded)?;
+    warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
+    Ok(place)
 }
 
 /// Layers of the images it needs on this device, by reference.
@@ -333,11 +352,15 @@ fn stacks(
     Ok(stacks)
 }
 
-fn run_container(commission: &Commission, identity: &Identity, folder: &std::path::Path) -> Result<u8> {
+fn run_container(
+    commission: &Commission,
+    identity: &Identity,
+    place: Place,
+    folder: &std::path::Path,
+) -> Result<u8> {
     let project = commission.paths.project(&commission.project_name);
     let shared_with = supervisor::prepare_joins(&project, folder, identity)?;
-    let limited = supervisor::is_limited(&identity.definition.resources);
-    let home = supervisor::home(identity, Place::prepare(&commission.project_name, limited));
+    let home = supervisor::home(identity, place);
     let options = RunOptions { container_dir: folder, stdin: true, home: Some(&home) };
     let created = foreground::create(&options).map_err(sandbox_failure)?;
     if let Some(other) = &shared_with {

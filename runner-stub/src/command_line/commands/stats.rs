@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::super::SUCCESS;
 use super::super::args::Stats;
-use super::super::output::{Table, bytes};
+use super::super::output::{Table, bytes, memory};
 use super::super::settings::Settings;
 use super::super::template::{Field, Shown};
 use crate::container::{Container, State};
@@ -108,8 +108,8 @@ fn row(now: &Seen, before: Option<&Seen>, whole: bool) -> Row {
     let statistics = &now.statistics;
     let machine = machine_memory();
     let limit = statistics.memory_limit.filter(|limit| *limit < machine).unwrap_or(machine);
-    let pair = |one: Option<u64>, other: Option<u64>| match (one, other) {
-        (Some(one), Some(other)) => format!("{} / {}", bytes(one), bytes(other)),
+    let pair = |one: Option<u64>, other: Option<u64>, shown: fn(u64) -> String| match (one, other) {
+        (Some(one), Some(other)) => format!("{} / {}", shown(one), shown(other)),
         _ => "-- / --".to_owned(),
     };
     Row {
@@ -117,10 +117,10 @@ fn row(now: &Seen, before: Option<&Seen>, whole: bool) -> Row {
         container: identity.short_id().to_owned(),
         name: identity.name.clone(),
         cpu: before.and_then(|before| share(before, now)).map_or_else(|| "--".to_owned(), percent),
-        memory: pair(statistics.memory, Some(limit)),
+        memory: pair(statistics.memory, Some(limit), memory),
         memory_share: statistics.memory.map_or_else(|| "--".to_owned(), |used| percent(ratio(used, limit))),
-        network: pair(statistics.network_received, statistics.network_sent),
-        block: pair(statistics.block_read, statistics.block_written),
+        network: pair(statistics.network_received, statistics.network_sent, bytes),
+        block: pair(statistics.block_read, statistics.block_written, bytes),
         processes: statistics.processes.map_or_else(|| "--".to_owned(), |count| count.to_string()),
     }
 }

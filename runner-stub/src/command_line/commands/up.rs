@@ -98,7 +98,7 @@ fn options(making: &Making, services: &[String], dependencies: bool) -> UpOption
         services: services.to_vec(),
         recreate,
         remove_orphans: making.remove_orphans,
-        allow_degraded: making.allow_degraded,
+        allow_degraded: making.limits.allow_degraded,
         dry_run: making.dry_run,
         ..UpOptions::default()
     }

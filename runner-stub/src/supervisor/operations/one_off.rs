@@ -21,10 +21,23 @@ pub(crate) struct OneOff<'a> {
     pub(crate) service: &'a str,
     /// Its name.
     pub(crate) name: &'a str,
+    /// It goes on without limits that cannot be enforced.
+    pub(crate) allow_degraded: bool,
     /// It answers to the names of its service.
     pub(crate) aliases: bool,
     /// It is removed when it exits.
     pub(crate) remove: bool,
+}
+
+/// What a container beside the replicas of its service needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Preparation<'a> {
+    /// Its service.
+    pub(crate) service: &'a str,
+    /// What it depends on is started.
+    pub(crate) dependencies: bool,
+    /// That goes on without limits that cannot be enforced.
+    pub(crate) allow_degraded: bool,
 }
 
 impl Supervisor {
@@ -32,10 +45,10 @@ impl Supervisor {
     pub(crate) async fn prepare_one_off(
         self: &Rc<Self>,
         desired: &Desired,
-        service: &str,
-        dependencies: bool,
+        preparation: Preparation<'_>,
         reporter: &Reporter,
     ) -> Result<Done> {
+        let Preparation { service, dependencies, allow_degraded } = preparation;
         plan::check_services(&desired.project, &[service.to_owned()])?;
         let needs: Vec<String> = desired
             .project
@@ -45,7 +58,7 @@ impl Supervisor {
             .flat_map(|service| service.depends_on.keys().cloned())
             .collect();
         if dependencies && !needs.is_empty() {
-            let options = UpOptions { services: needs, ..UpOptions::default() };
+            let options = UpOptions { services: needs, allow_degraded, ..UpOptions::default() };
             let up = self.up(desired.clone(), &options, reporter).await?;
             // Not only those that the services before needed.
             self.ensure_network(&desired.project).await?;
@@ -66,8 +79,9 @@ impl Supervisor {
         one_off: &OneOff<'_>,
         reporter: &Reporter,
     ) -> Result<Done> {
-        let OneOff { service, name, aliases, remove } = *one_off;
-        let definition = desired.project.services.get(service).context("a service is gone")?.clone();
+        let OneOff { service, name, allow_degraded, aliases, remove } = *one_off;
+        let mut definition = desired.project.services.get(service).context("a service is gone")?.clone();
+        self.within(service, &mut definition, allow_degraded, reporter).await?;
         let image = self.executable.image(service, &definition.image)?.clone();
         let step = Step::new(name.to_owned(), service, 1, Action::Create);
         let plan = Plan { steps: vec![step], orphans: Vec::new() };

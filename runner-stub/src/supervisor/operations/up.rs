@@ -41,7 +41,7 @@ impl Supervisor {
         reporter: &Reporter,
     ) -> Result<Done> {
         let project = desired.project.clone();
-        let project = self.within_limits(project, options.allow_degraded, reporter).await?;
+        let project = self.within_limits(project, options, reporter).await?;
         let images = self.images(&project)?;
         let configurations = self.configurations(&project, &images)?;
         let plan = plan::up(&project, &configurations, &self.existing(), options)?;
