@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dpack_compose::project::{Condition, Dependency, Project, Service};
+use dpack_compose::project::{Condition, Dependency, NetworkMode, Project, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::container;
@@ -165,16 +165,41 @@ fn replicas(service: &Service) -> u32 {
     service.replicas.unwrap_or(1)
 }
 
-/// A container's name is its own: a service that says it has one container at most.
+/// A container's name, addresses and ports of the device are its own: a service that says them has one container at most.
 fn check_scale(name: &str, service: &Service) -> Result<(), Failure> {
-    match &service.container_name {
-        Some(container) if replicas(service) > 1 => Err(Failure::input(format!(
-            "service `{name}` cannot have {} containers: all of them would be named `{container}`",
-            replicas(service)
-        ))
-        .hint("take `container_name` away, or ask for one container")),
-        _ => Ok(()),
+    let count = replicas(service);
+    if count < 2 {
+        return Ok(());
     }
+    let (what, remedy) = if let Some(container) = &service.container_name {
+        (format!("would be named `{container}`"), "take `container_name` away")
+    } else if let Some(address) = fixed_address(service) {
+        (format!("would have the address {address}"), "take the address away")
+    } else if let Some(number) = fixed_port(service) {
+        (format!("would publish port {number}"), "publish a range of ports (`8000-8010:80`)")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(format!("service `{name}` cannot have {count} containers: all of them {what}"))
+        .hint(format!("{remedy}, or ask for one container")))
+}
+
+/// A port of the device that the file gives to the service's container.
+fn fixed_port(service: &Service) -> Option<u16> {
+    let published = matches!(service.network, NetworkMode::Networks(_)).then_some(&service.ports)?;
+    published.iter().filter(|port| port.published_last.is_none()).find_map(|port| port.published)
+}
+
+/// An address that the file gives to the service's container.
+fn fixed_address(service: &Service) -> Option<String> {
+    let NetworkMode::Networks(networks) = &service.network else { return None };
+    let places = networks.values().find_map(|place| {
+        let ip = place.ipv4_address.map(|ip| ip.to_string());
+        let ip = ip.or_else(|| place.ipv6_address.map(|ip| ip.to_string()));
+        ip.or_else(|| place.link_local_ips.first().map(ToString::to_string))
+            .or_else(|| place.mac_address.clone())
+    });
+    places.or_else(|| service.mac_address.clone())
 }
 
 /// The services that `up` is about.

@@ -1,6 +1,7 @@
 //! Plans as text: what is there above, what is planned below.
 
 use dpack_compose::project::Dependency;
+use serde_json::json;
 
 use super::*;
 
@@ -105,6 +106,29 @@ fn a_container_whose_name_was_changed_is_replaced() {
     named.services.get_mut("cron").unwrap().container_name = Some("clock".into());
     let plan = up(&named, &hashes(), &[existing("cron", "old", true)], &only(&["cron"])).unwrap();
     assert_eq!(plan.to_string(), "remove shop-cron-1\ncreate clock\n");
+}
+
+#[test]
+fn what_is_one_containers_own_is_not_scaled() {
+    let on_networks = |place: serde_json::Value| json!({"networks": {"n": place}});
+    for (key, value, expected) in [
+        ("container_name", json!("clock"), "be named `clock`"),
+        ("network", on_networks(json!({"ipv4_address": "10.1.0.9"})), "have the address 10.1.0.9"),
+        ("mac_address", json!("02:42:ac:11:00:03"), "have the address 02:42:ac:11:00:03"),
+        ("ports", json!([{"target": 81}, {"target": 80, "published": 8080}]), "publish port 8080"),
+        ("ports", json!([{"target": 80, "published": 8080, "published_last": 8089}]), ""),
+    ] {
+        let mut service =
+            serde_json::to_value(Service { image: "image".into(), ..Service::default() }).unwrap();
+        service[key] = value;
+        let mut project = shop();
+        let service: Service = serde_json::from_value(service).unwrap();
+        project.services.insert("cron".to_owned(), Service { replicas: Some(2), ..service });
+        let message = up(&project, &hashes(), &[], &only(&["cron"])).err().map(|failure| failure.message);
+        let expected = (!expected.is_empty())
+            .then(|| format!("service `cron` cannot have 2 containers: all of them would {expected}"));
+        assert_eq!(message, expected, "{key}");
+    }
 }
 
 #[test]

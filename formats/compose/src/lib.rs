@@ -54,7 +54,7 @@
 //!
 //! - Bind sources stay relative (`./x`, `~/x`): they mean the device's folders, which nobody knows at build time.
 //! - Values that the engine would refuse at start are refused here: relative targets and working folders, unknown signals
-//!   and restart policies, unknown mount options, a port published twice, variables without a name.
+//!   and restart policies, unknown mount options, a port published twice or by several containers, variables without a name.
 //! - A volume with a name of one letter (`v:/data`) is a volume, not a Windows drive.
 //! - The same port in short and long form of two files is one port.
 //! - `$` is doubled in printed values but not in keys, where reading would not undo it.

@@ -258,6 +258,15 @@ fn ports(project: &Project, tree: &Node, report: &mut Report) {
                 report.error(at, &service.key("ports").index(index), message);
             }
             on_port.push((name, *host_ip));
+            if let Some(count) = service.replicas.filter(|count| *count > 1) {
+                let at = nodes.and_then(|nodes| nodes.get(index)).map_or_else(Default::default, |n| n.at);
+                let message = format!(
+                    "{count} containers cannot have one port of the device, {published}; publish a range (`8000-8010:80`)"
+                );
+                let services = Path::Root.key("services");
+                let service = services.key(name);
+                report.refuse(at, &service.key("ports").index(index), message);
+            }
         }
     }
     ranges(project, tree, &taken, report);

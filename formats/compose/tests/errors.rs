@@ -282,6 +282,11 @@ fn ports() {
             "compose.yml:4:14: services.web.expose[0]: protocol `sctp` is not supported, expected `tcp` or `udp`",
         ),
         (
+            "scale: 2\n    ports: [\"81\", \"80:80\"]",
+            "compose.yml:5:19: services.web.ports[1]: 2 containers cannot have one port of the device, 80; publish a \
+             range (`8000-8010:80`)",
+        ),
+        (
             "ports: [\"80:80\", \"80:81\"]",
             "compose.yml:4:22: services.web.ports[1]: port 80 of the device is already taken by this service",
         ),
