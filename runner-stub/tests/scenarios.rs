@@ -42,7 +42,7 @@ fn every_scenario_goes_as_under_docker() {
         .iter()
         .filter(|scenario| only.as_ref().is_none_or(|only| scenario["name"] == only.as_str()))
         .collect();
-    assert!(only.is_some() || left.len() >= 40, "{} scenarios", left.len());
+    assert!(only.is_some() || left.len() >= 100, "{} scenarios", left.len());
     let (left, differences) = (Mutex::new(left), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {

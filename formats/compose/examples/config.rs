@@ -41,12 +41,14 @@ fn main() -> std::process::ExitCode {
     }
 }
 
-/// As the builder and then the runner do it.
+/// As the builder and then the runner do it, which has nothing of `build`.
 fn resolve(options: &LoadOptions) -> Result<Resolved, Errors> {
     let loaded = dpack_compose::load(options)?;
     let environment = Environment::new(std::env::vars());
     let resolved = dpack_compose::interpolate(&loaded.model, &environment)?;
     let on_device = dpack_compose::interpolate(&Model::from_json(&loaded.model.to_json())?, &environment)?;
-    assert_eq!(resolved.project, on_device.project);
+    let mut project = resolved.project.clone();
+    project.services.values_mut().for_each(|service| service.build = None);
+    assert!(project == on_device.project, "the model that travels is another one");
     Ok(resolved)
 }

@@ -184,7 +184,11 @@ fn is_external(node: &mut Node) -> bool {
         }
         return true;
     }
-    matches!(entry.node.value, Value::Bool(true))
+    let external = matches!(entry.node.value, Value::Bool(true));
+    if !external {
+        fields.remove("external");
+    }
+    external
 }
 
 fn full_name(node: &mut Node, name: &str) {

@@ -42,7 +42,7 @@ fn every_case_is_resolved_as_docker_compose_does_it() {
             differences.truncate(before);
         }
     }
-    assert!(cases >= 180, "only {cases} cases found");
+    assert!(cases >= 200, "only {cases} cases found");
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

@@ -39,6 +39,12 @@ fn entry(short: mount::ShortMount, item: &Node) -> Node {
         insert(&mut options, "nocopy", yes());
     }
     let mut fields = Map::new();
+    if let Some(label) = short.selinux.filter(|_| kind == "volume") {
+        // As Docker Compose prints it.
+        let mut bind = Map::new();
+        insert(&mut bind, "selinux", text(&label));
+        insert(&mut fields, "bind", Node::map(bind, item.at));
+    }
     insert(&mut fields, "type", text(kind));
     insert(&mut fields, "target", text(&clean(&short.target)));
     insert(&mut fields, kind, Node::map(options, item.at));

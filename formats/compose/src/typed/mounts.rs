@@ -42,8 +42,14 @@ pub(super) fn read(service: &Node, path: &Path<'_>, report: &mut Report) -> Vec<
 fn volume(item: &Node) -> Result<Mount, String> {
     let kind = values::text(item, "type").ok_or("the mount's `type` is missing")?;
     let source = values::text(item, "source");
+    // `data:/data:z` is a volume with this option of binds.
+    let relabels = kind == "volume"
+        && item
+            .get("bind")
+            .and_then(Node::as_map)
+            .is_some_and(|bind| bind.keys().all(|key| key == "selinux"));
     for options in ["bind", "volume", "tmpfs", "image"] {
-        if options != kind && item.get(options).is_some() {
+        if options != kind && item.get(options).is_some() && !(relabels && options == "bind") {
             return Err(format!("`{options}` does not go with the type `{kind}`"));
         }
     }
