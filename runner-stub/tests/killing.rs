@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::{App, eventually};
+use support::{App, dies, process_state};
 
 /// xorshift64*: good enough to be unpredictable, and can be repeated.
 struct Random(u64);
@@ -67,7 +67,7 @@ fn whatever_is_killed_the_next_command_is_right() {
             victim.clone_from(name);
             let _ = kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL);
             // Until then what it belongs to may rightly be said to run.
-            eventually("the victim has died", || matches!(state(*pid), None | Some('Z')));
+            dies(*pid);
         }
         let what = format!("round {round}, seed {seed}: {victim} killed during {verb:?}");
         let _ = running.wait();
@@ -127,7 +127,7 @@ fn processes(app: &App) -> Vec<(i32, String)> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| *pid != own)
         .filter_map(|pid| {
-            let state = state(pid)?;
+            let state = process_state(pid)?;
             let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let line = read("cmdline");
             let named = contains(&line, &folder) || contains(&read("mountinfo"), &folder);
@@ -135,12 +135,6 @@ fn processes(app: &App) -> Vec<(i32, String)> {
             (state != 'Z' && named).then_some((pid, name))
         })
         .collect()
-}
-
-/// The letter of proc_pid_stat(5); nothing for a process that is gone.
-fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

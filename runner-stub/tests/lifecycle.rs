@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::json;
-use support::{App, ended, eventually};
+use support::{App, dies, ended, eventually};
 
 /// Says its name, then waits; ends at once when asked to.
 fn waits(says: &str) -> serde_json::Value {
@@ -385,12 +385,14 @@ fn what_has_ended_is_started_again_though_its_shim_is_not_done() {
     app.ok(&["up", "-d"]);
     let text = std::fs::read(app.path("data/projects/test/containers/test-web-1/running.json")).unwrap();
     let running: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let pid = |who: &str| i32::try_from(running[who]["pid"].as_i64().unwrap()).unwrap();
     let signal = |who: &str, signal| {
-        let pid = i32::try_from(running[who]["pid"].as_i64().unwrap()).unwrap();
+        let pid = pid(who);
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     };
     signal("shim", rustix::process::Signal::STOP);
     signal("init", rustix::process::Signal::KILL);
+    dies(pid("init"));
     let mut up = app.command(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));
     signal("shim", rustix::process::Signal::CONT);

@@ -200,6 +200,17 @@ pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// The letter of proc_pid_stat(5); nothing for a process that is gone.
+pub(crate) fn process_state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Waits for the end of a process that was killed: until then, what it belongs to runs.
+pub(crate) fn dies(pid: i32) {
+    eventually("it has died", || matches!(process_state(pid), None | Some('Z')));
+}
+
 pub(crate) fn ended(output: Output) -> Ended {
     Ended {
         code: output.status.code(),
