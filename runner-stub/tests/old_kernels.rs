@@ -84,3 +84,22 @@ fn the_storage_driver_is_found_by_trying_and_can_be_asked_for() {
     assert!(app.path("data/layers/full-copy").exists() || app.path("data/layers/single-copy").exists());
     assert_eq!(asked("vfs").err, "error: `vfs` is no storage driver: there are `overlay` and `copy`\n");
 }
+
+#[test]
+fn an_image_of_several_layers_is_mounted_with_either_driver() {
+    let app = App::new(json!({}));
+    let script =
+        "cat /img/data/from-image /img/conf; ls /img/bin/busybox; echo x > /img/conf || echo read-only";
+    let mount = json!({"type": "image", "source": "layered", "target": "/img"});
+    let travelling = [("data/from-image", "second layer\n"), ("conf", "c\n")];
+    app.replace_travelling(
+        json!({"web": {"command": ["sh", "-c", script], "volumes": [mount]}}),
+        &travelling,
+    );
+    for driver in ["overlay", "copy"] {
+        let variables = [("DPACK_STORAGE_DRIVER".to_owned(), driver.to_owned())].into();
+        let ran = app.run_with(&["run", "--rm", "web"], &variables);
+        assert_eq!(ran.out, "second layer\nc\n/img/bin/busybox\nread-only\n", "{driver}: {}", ran.err);
+        app.ok(&["down", "-v"]);
+    }
+}

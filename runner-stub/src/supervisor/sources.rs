@@ -168,18 +168,25 @@ fn find(making: &Making<'_>, container: &str, mut mount: Mount) -> Result<Resolv
                 return Err(Failure::input(what).into());
             }
             if making.driver == Driver::Copy && layers.len() > 1 {
-                let what = format!(
-                    "service `{}` mounts image `{source}`, which has several layers: they cannot be put together without overlayfs",
-                    making.service_name
-                );
-                return Err(Failure::environment(what)
-                    .hint("`doctor` says why there is no overlayfs")
-                    .into());
+                layers = vec![merged(making, &mount.target, &layers)?];
             }
             PathBuf::new()
         }
     };
     Ok(ResolvedMount { mount, source, layers })
+}
+
+/// Layers of an image that is mounted, put together in the container's folder; they are never written to.
+fn merged(making: &Making<'_>, target: &str, layers: &[PathBuf]) -> Result<PathBuf> {
+    let name = &Digest::of(target.as_bytes()).hex()[..12];
+    let place = making.project.container(making.name).join("images").join(name);
+    fs::create_dir_all(&place)
+        .with_context(|| format!("failed to create `{}`", place.display()))
+        .environment()?;
+    dpack_store::copy_layers(layers, &place, true)
+        .context("failed to copy the image's layers")
+        .environment()?;
+    Ok(place)
 }
 
 /// A config or secret as a file. One of the device is mounted as it is, as in Docker Compose, so that its changes are

@@ -264,6 +264,12 @@ fn payload(mut content: Value, texts: &BTreeMap<String, String>, travelling: &[(
             layers: vec![recipe.diff_id],
             ..images[0].clone()
         });
+        // The same files above the file system of busybox.
+        images.push(Image {
+            reference: "layered".to_owned(),
+            layers: vec![recipes[0].diff_id, recipe.diff_id],
+            ..images[0].clone()
+        });
     }
     let application = Application {
         name: "test".to_owned(),
