@@ -25,6 +25,7 @@ pub struct Vm {
     user: bool,
     newuidmap: bool,
     cgroup_v1: bool,
+    systemd: bool,
     memory_mib: u32,
     limit: Duration,
     files: Vec<PathBuf>,
@@ -82,6 +83,7 @@ impl Vm {
             user: false,
             newuidmap: false,
             cgroup_v1: false,
+            systemd: false,
             memory_mib: 512,
             limit: Duration::from_secs(180),
             files: Vec::new(),
@@ -106,6 +108,12 @@ impl Vm {
     pub fn cgroup_v1(mut self) -> Self {
         self.cgroup_v1 = true;
         self
+    }
+
+    /// systemd runs the machine, and the script runs in a session of the user that [`Vm::user`] is about.
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
+        self.user()
     }
 
     /// Copies a file to `/in/<its name>`.
@@ -150,8 +158,10 @@ impl Vm {
     }
 
     /// Boots and returns while the script runs.
-    pub fn start(self, script: &str) -> Result<Machine> {
+    pub fn start(mut self, script: &str) -> Result<Machine> {
         prepare(self.target)?;
+        let systemd = self.systemd.then(|| prepare_systemd(self.target)).transpose()?;
+        self.files.extend(systemd);
         let folder = tempfile::Builder::new().prefix("dpack-vm-").tempdir()?;
         let fresh = match self.data {
             Data::Fresh => Some(DataDisk::new(2048)?),
@@ -182,10 +192,11 @@ impl Vm {
             _ => "disk".to_owned(),
         };
         let settings = format!(
-            "NOW={now}\nAS_USER={}\nNEWUIDMAP={}\nCGROUP_V1={}\nDATA={data}\nSYSCTL='{}'\n",
+            "NOW={now}\nAS_USER={}\nNEWUIDMAP={}\nCGROUP_V1={}\nSYSTEMD={}\nDATA={data}\nSYSCTL='{}'\n",
             u8::from(self.user),
             u8::from(self.newuidmap),
             u8::from(self.cgroup_v1),
+            u8::from(self.systemd),
             self.sysctls.join("\n"),
         );
         let mut job = tar::Builder::new(File::create(path)?);
@@ -323,4 +334,12 @@ fn prepare(target: &Target) -> Result<()> {
         .success()
         .with_context(|| format!("failed to prepare a machine for {}", target.platform))?;
     Ok(())
+}
+
+/// An archive with systemd, made when it is not there.
+fn prepare_systemd(target: &Target) -> Result<PathBuf> {
+    let mut script = Command::new(workspace().join("tests/vm/systemd.sh"));
+    script.arg(target.debian).env("DPACK_DEV_CACHE", cache());
+    Output::of(&mut script)?.success().context("failed to prepare systemd")?;
+    Ok(cache().join("vm").join(format!("systemd-{}.tar", target.debian)))
 }

@@ -24,3 +24,4 @@ pub use group::Group;
 pub use place::{Lack, Place, Unmet};
 pub use resources::Resources;
 pub use statistics::{Statistics, processes};
+pub use systemd::is_there as is_managed;

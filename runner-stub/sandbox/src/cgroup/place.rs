@@ -92,17 +92,19 @@ impl Place {
         let mut place = Place::default();
         let mut trouble = None;
         let managed = systemd::is_there();
-        if managed && (wanted || (limits && !is_delegated(&folders))) {
+        let mut top = folders.v2.as_ref().and_then(top);
+        if managed && (wanted || (limits && top.is_none())) {
             match systemd::start_scope(uid, &scope.name, scope.slice.as_deref(), std::process::id()) {
                 Ok(()) => {
                     place.mortal = !systemd::lingers(uid);
                     folders = hierarchy::of("self");
+                    top = folders.v2.as_ref().map(|own| own.own.clone());
                 }
                 Err(error) => trouble = Some(error),
             }
         }
-        if let Some(own) = &folders.v2 {
-            place.v2 = unified(own, limits);
+        if let (Some(own), Some(top)) = (&folders.v2, &top) {
+            place.v2 = unified(own, top, limits);
         }
         place.v1 =
             folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
@@ -170,7 +172,7 @@ impl Place {
         let folders = hierarchy::of("self");
         let uid = crate::idmap::outside_user();
         let v2 = folders.v2.as_ref().and_then(|own| {
-            let dir = candidates(own).into_iter().next_back()?;
+            let dir = candidates(own, &top(own)?).into_iter().next_back()?;
             Some(Unified { controllers: words(&dir.join("cgroup.controllers")), dir })
         });
         let v1 = folders.v1.iter().filter_map(|(name, own)| Some((name.clone(), version_1(own)?))).collect();
@@ -329,9 +331,14 @@ fn is_ours(dir: &Path) -> bool {
     may_write(dir) && may_write(&dir.join("cgroup.procs")) && may_write(&dir.join("cgroup.subtree_control"))
 }
 
-/// systemd marks what it has given away.
-fn is_delegated(folders: &Folders) -> bool {
-    let Some(own) = &folders.v2 else { return false };
+/// The topmost folder above ours in which groups may be made. Where systemd is, what it has not given away is its own, though it
+/// be the user's: controllers come and go there as its units need them.
+fn top(own: &Folder) -> Option<PathBuf> {
+    if systemd::is_there() { delegated(own) } else { Some(own.mount.clone()) }
+}
+
+/// The topmost folder at or above our own that systemd has given away: it marks those, and scopes of ours are such.
+fn delegated(own: &Folder) -> Option<PathBuf> {
     let marked = |dir: &Path| {
         let mut value = [0_u8; 4];
         ["user.delegate", "trusted.delegate"].iter().any(|name| {
@@ -342,12 +349,19 @@ fn is_delegated(folders: &Folders) -> bool {
     // The user's manager is itself delegated to, and manages what lies below it.
     let manager =
         |dir: &Path| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("user@"));
-    folders.take_while(|dir| !manager(dir)).any(|dir| marked(dir) && is_ours(dir))
+    // A user's manager marks nothing before Linux 5.7.
+    let scope = |dir: &Path| {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("dpack-") && name.ends_with(".scope")
+    };
+    let given =
+        folders.take_while(|dir| !manager(dir)).filter(|dir| (marked(dir) || scope(dir)) && is_ours(dir));
+    given.last().map(Path::to_owned)
 }
 
-/// Our own folder and those above it, as far as they are ours; the nearest first.
-fn candidates(own: &Folder) -> Vec<PathBuf> {
-    let folders = own.own.ancestors().take_while(|dir| dir.starts_with(&own.mount));
+/// Our own folder and those above it up to `top`, as far as they are ours; the nearest first.
+fn candidates(own: &Folder, top: &Path) -> Vec<PathBuf> {
+    let folders = own.own.ancestors().take_while(|dir| dir.starts_with(top));
     // A session's folder may be root's while one above it is ours only by mistake: the tree that was handed over is contiguous.
     folders.take_while(|dir| is_ours(dir)).map(Path::to_owned).collect()
 }
@@ -361,8 +375,8 @@ fn processes(dir: &Path) -> Vec<i32> {
     words(&dir.join("cgroup.procs")).iter().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn unified(own: &Folder, limits: bool) -> Option<Unified> {
-    let candidates = candidates(own);
+fn unified(own: &Folder, top: &Path, limits: bool) -> Option<Unified> {
+    let candidates = candidates(own, top);
     let root = |dir: &PathBuf| *dir == own.mount;
     let empty = candidates.iter().find(|dir| processes(dir).is_empty() || (root(dir) && is_real_root(dir)));
     let dir = match empty {
@@ -539,7 +553,7 @@ mod tests {
         group(&user, "memory pids", "");
         group(&user.join("session"), "memory pids", "1\n");
         let own = Folder { mount: mount.path().to_owned(), own: user.join("session") };
-        let found = unified(&own, true).unwrap();
+        let found = unified(&own, &own.mount, true).unwrap();
         assert_eq!((found.dir, found.controllers), (user, vec!["memory".to_owned(), "pids".to_owned()]));
     }
 
@@ -549,7 +563,8 @@ mod tests {
         let own = mount.path().join("own");
         group(mount.path(), "", "1\n");
         group(&own, "memory", &format!("1\n{}\n", std::process::id()));
-        let found = unified(&Folder { mount: mount.path().to_owned(), own: own.clone() }, true).unwrap();
+        let folder = Folder { mount: mount.path().to_owned(), own: own.clone() };
+        let found = unified(&folder, mount.path(), true).unwrap();
         assert_eq!(found.dir, own);
         let moved = fs::read_to_string(own.join("dpack/cgroup.procs")).unwrap();
         assert_eq!(moved, std::process::id().to_string());

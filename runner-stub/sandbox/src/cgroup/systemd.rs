@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::dbus::{Connection, Encoder};
 
 /// Whether systemd runs this machine.
-pub(super) fn is_there() -> bool {
+pub fn is_there() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 

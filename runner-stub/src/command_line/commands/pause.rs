@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use dpack_sandbox::Error;
-use dpack_sandbox::cgroup::{Group, Place};
+use dpack_sandbox::cgroup::{self, Group, Place};
 
 use super::super::SUCCESS;
 use super::super::args::Services;
@@ -47,8 +47,10 @@ fn explained(error: Error, name: &str) -> anyhow::Error {
     if !matches!(error, Error::NoFreezer) {
         return sandbox_failure(error).context(format!("failed to pause container {name}"));
     }
-    let place = Place::look();
-    let hint = place.lack().map(|lack| format!("{}, then up", lack.hint)).unwrap_or_default();
+    let hint = match cgroup::is_managed() {
+        true => "give its service a limit, such as `pids_limit: 1000`, for which systemd is asked for one, then up".to_owned(),
+        false => Place::look().lack().map(|lack| format!("{}, then up", lack.hint)).unwrap_or_default(),
+    };
     Failure::environment(format!(
         "container {name} has no control group of its own, and only that can be paused"
     ))
