@@ -1,5 +1,5 @@
 //! The same applications under Docker Compose and here: `scenarios/scenarios.json` has what is run, `scenarios/docker.json`
-//! what Docker Engine and Docker Compose made of it (recorded by `scenarios/record.py`, so that Docker is not needed here).
+//! what Docker Engine and Docker Compose made of it (recorded by `ci/record.sh scenarios`, so that Docker is not needed here).
 //!
 //! What differs on purpose is listed in [`DIFFERENT`], with the reason.
 #![allow(clippy::unwrap_used, reason = "these are tests")]

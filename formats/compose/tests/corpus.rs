@@ -1,4 +1,4 @@
-//! The corpus: what Docker Compose makes of each case (recorded by `corpus/record.sh`), and what this crate makes of it.
+//! The corpus: what Docker Compose makes of each case (recorded by `ci/record.sh corpus`), and what this crate makes of it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

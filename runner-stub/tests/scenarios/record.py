@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every scenario under Docker Engine and Docker Compose and writes what happened to docker.json, which the tests
-compare with. Needs dockerd, docker and Docker Compose on the search path, a static busybox, and root; starts a daemon of
-its own in a temporary folder.
+compare with. Needs dockerd, docker and Docker Compose on the search path, a static busybox, and root: `ci/record.sh
+scenarios` runs it where they are. Starts a daemon of its own in a temporary folder.
 
     record.py [NAME...]        only these scenarios; the others keep their records
 """

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records what Docker Compose makes of each case: `record.sh [CASE…]`, run where `docker compose` works (no daemon needed).
+# Records what Docker Compose makes of each case: `record.sh [CASE…]`, run where `docker compose` works (no daemon needed): by `ci/record.sh corpus`.
 # Paths are made relative to the case, so that it does not matter where the corpus lies.
 set -eu
 cd "$(dirname "$0")"
