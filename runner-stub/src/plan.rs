@@ -154,6 +154,8 @@ pub(crate) enum Recreate {
     Changed,
     /// Those, and all of the services that were named (all, when none was).
     Selected,
+    /// Those whose configuration or image has changed, and all of what the services that were named depend on.
+    Dependencies,
     /// All, with those that the services depend on.
     All,
     /// None.
@@ -229,7 +231,10 @@ pub(crate) fn up(
             Recreate::None => false,
             Recreate::All => true,
             Recreate::Selected if named => true,
-            Recreate::Selected | Recreate::Changed => configurations.get(name) != Some(&found.configuration),
+            Recreate::Dependencies if !named => true,
+            Recreate::Selected | Recreate::Dependencies | Recreate::Changed => {
+                configurations.get(name) != Some(&found.configuration)
+            }
         };
         let dependencies =
             || service.depends_on.iter().filter(|(other, _)| selected.contains(other.as_str()));

@@ -91,6 +91,7 @@ fn what_is_made_anew_can_be_chosen() {
         (Recreate::Changed, "recreate shop-redis-1\nkeep shop-app-1 after shop-redis-1\n"),
         (Recreate::None, "keep shop-redis-1\nkeep shop-app-1 after shop-redis-1\n"),
         (Recreate::Selected, "recreate shop-redis-1\nrecreate shop-app-1 after shop-redis-1\n"),
+        (Recreate::Dependencies, "recreate shop-redis-1\nkeep shop-app-1 after shop-redis-1\n"),
         (Recreate::All, "recreate shop-redis-1\nrecreate shop-app-1 after shop-redis-1\n"),
     ] {
         let options = UpOptions { recreate, ..only(&["app"]) };

@@ -159,6 +159,9 @@ pub(crate) struct Done {
     /// The steps that it takes, one a line.
     #[serde(default)]
     pub(crate) plan: String,
+    /// ID of the container of `run`.
+    #[serde(default)]
+    pub(crate) id: String,
     /// Process ID of the supervisor, whose user namespace a one-off container joins.
     pub(crate) supervisor: i32,
 }

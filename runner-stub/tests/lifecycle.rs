@@ -188,9 +188,10 @@ b
     assert!(missing.err.contains("nosuch"), "{missing:?}");
     assert!(app.supervisor().is_none(), "the short way needs no supervisor");
     assert!(app.ps().is_empty());
-    let name = app.ok(&["run", "-d", "tool", "sh", "-c", "echo from the background"]);
-    eventually("it has run", || app.ps()[name.trim()]["State"] == "exited");
-    assert_eq!(app.ps()[name.trim()]["ExitCode"], 0);
+    let id = app.ok(&["run", "-d", "tool", "sh", "-c", "echo from the background"]);
+    let of = |id: &str| app.ps().into_values().find(|row| row["ID"] == id.trim()[..12]).unwrap();
+    eventually("it has run", || of(&id)["State"] == "exited");
+    assert_eq!(of(&id)["ExitCode"], 0);
 }
 
 #[test]
@@ -373,6 +374,8 @@ fn orphans_are_noticed_and_removed_on_request() {
     let up = app.run(&["up", "-d"]);
     assert!(up.err.contains("no longer has: test-old-1; `--remove-orphans` removes them"), "{}", up.err);
     assert_eq!(app.state("test-old-1"), "running");
+    assert_eq!(app.ok(&["ps", "--services"]), "old\nweb\n");
+    assert_eq!(app.ok(&["ps", "--services", "--orphans=false"]), "web\n");
     let id = app.ps()["test-web-1"]["ID"].clone();
     app.ok(&["up", "-d", "--remove-orphans", "--force-recreate"]);
     assert_eq!(app.ps().len(), 1);
@@ -436,8 +439,9 @@ fn run_takes_volumes_and_ports() {
     std::fs::write(app.path("here/file"), "bound $x").unwrap();
     let bind = format!("{}:/there:ro", app.path("here").display());
     assert_eq!(app.ok(&["run", "--rm", "-v", &bind, "web"]), "bound $x");
-    let name = app.ok(&["run", "-d", "--rm", "-p", &format!("{port}:80"), "net"]);
-    assert_eq!(app.ps()[name.trim()]["Publishers"][0]["PublishedPort"], port);
+    let id = app.ok(&["run", "-d", "--rm", "-p", &format!("{port}:80"), "net"]);
+    let ran = app.ps().into_values().find(|row| row["ID"] == id.trim()[..12]).unwrap();
+    assert_eq!(ran["Publishers"][0]["PublishedPort"], port);
     app.ok(&["down", "-t", "0"]);
 }
 
@@ -762,4 +766,22 @@ fn steps_hashes_variables_and_templates_are_printed() {
         assert_eq!(ended.code, Some(2), "{typed:?}");
         assert!(ended.err.starts_with(expected), "{typed:?}: {}", ended.err);
     }
+}
+
+#[test]
+fn attach_passes_signals_on_unless_it_is_told_not_to() {
+    let app = App::new(json!({"web": waits("w")}));
+    app.ok(&["up", "-d"]);
+    let term = |arguments: &[&str]| {
+        let mut attached = app.command(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        // Blocked or not, it has to be there when the signal comes.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let pid = rustix::process::Pid::from_raw(attached.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        attached.wait().unwrap()
+    };
+    assert_eq!(term(&["attach", "--sig-proxy=false", "web"]).code(), None, "the signal ends it");
+    assert_eq!(app.state("test-web-1"), "running");
+    assert_eq!(term(&["attach", "web"]).code(), Some(3), "the container ends, and with its status");
+    assert_eq!(app.state("test-web-1"), "exited");
 }

@@ -140,10 +140,12 @@ impl Running {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (key, value) = step.as_object().unwrap().iter().next().unwrap();
         let result = match key.as_str() {
-            "out" => {
-                let arguments: Vec<String> = serde_json::from_value(value.clone()).unwrap();
-                let ended = self.compose(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-                return (json!(normal(&ended.out)), ended.err);
+            "out" | "code" => {
+                let arguments: Vec<&str> =
+                    value.as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
+                let ended = self.compose(&arguments);
+                let found = if key == "out" { json!(normal(&ended.out)) } else { json!(ended.code) };
+                return (found, ended.err);
             }
             "ps" => {
                 let state = |row: &Value| json!([row["State"], row["ExitCode"], row["Health"]]);

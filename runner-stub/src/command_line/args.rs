@@ -460,7 +460,7 @@ pub(crate) struct Exec {
 /// `run`
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Run in the background and print the container's name
+    /// Run in the background and print the container's ID
     #[arg(short, long)]
     pub(crate) detach: bool,
     /// Remove the container when it exits

@@ -96,6 +96,7 @@ impl Supervisor {
         Done {
             containers: plan.steps.iter().map(|step| step.container.clone()).collect(),
             plan: plan.to_string(),
+            id: String::new(),
             supervisor: std::process::id().cast_signed(),
         }
     }

@@ -82,6 +82,8 @@ class Scenario:
             return {"code": ended.returncode, "out": normal(ended.stdout) if prints else ""}
         if "out" in step:
             return normal(self.compose(*step["out"]).stdout)
+        if "code" in step:
+            return self.compose(*step["code"]).returncode
         if "ps" in step:
             return {name: [row["State"], row["ExitCode"], row["Health"]] for name, row in sorted(self.rows().items())}
         if "until" in step:

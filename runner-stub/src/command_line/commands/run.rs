@@ -98,14 +98,14 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         let request = Request::RunDetached {
             desired: Box::new(desired),
             service,
-            name: name.clone(),
+            name,
             dependencies: !arguments.no_deps,
             allow_degraded: arguments.limits.allow_degraded,
             aliases: arguments.use_aliases,
             remove: arguments.rm,
         };
-        client::request(settings, &request, &mut |event| display.show(event))?;
-        output::print(&format!("{name}\n"));
+        let done = client::request(settings, &request, &mut |event| display.show(event))?;
+        output::print(&format!("{}\n", done.id));
         return Ok(SUCCESS);
     }
     let image = settings.executable.image(&arguments.service, &service.image)?.clone();

@@ -90,8 +90,9 @@ fn dry_run(settings: &Settings, request: &Request) -> Result<u8> {
 fn options(making: &Making, services: &[String], dependencies: bool) -> UpOptions {
     let recreate = match making {
         Making { no_recreate: true, .. } => Recreate::None,
-        _ if dependencies => Recreate::All,
+        Making { force_recreate: true, .. } if dependencies => Recreate::All,
         Making { force_recreate: true, .. } => Recreate::Selected,
+        _ if dependencies => Recreate::Dependencies,
         _ => Recreate::Changed,
     };
     UpOptions {

@@ -105,6 +105,6 @@ impl Supervisor {
         };
         let unit = self.create_container(order).await?;
         self.start(&unit).await?;
-        Ok(self.done(&plan))
+        Ok(Done { id: unit.identity.id.clone(), ..self.done(&plan) })
     }
 }
