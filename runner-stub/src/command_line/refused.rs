@@ -32,6 +32,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("--detach-keys", "input is passed on by lines; `--sig-proxy=false` lets Ctrl-C detach"),
     ("--dry-run", "only `up` and `create` can tell what they would do"),
     ("--file", MODEL),
+    ("-f", MODEL),
     ("--ignore-buildable", BUILT),
     ("--lock-image-digests", "`inspect` shows the digests of all images"),
     ("--menu", "there is nothing to choose from"),
@@ -77,6 +78,7 @@ mod tests {
             (&["down", "--rmi", "all"], "there is no `--rmi` here: images travel in this file; layers"),
             (&["down", "--rmi=local"], "there is no `--rmi` here: images travel in this file; layers"),
             (&["--file", "x.yml", "up"], "there is no `--file` here: the Compose files are inside this file"),
+            (&["-f", "x.yml", "up"], "there is no `-f` here: the Compose files are inside this file"),
             (&["stop", "--dry-run"], "there is no `--dry-run` here: only `up` and `create`"),
             (&["attach", "--detach-keys", "q", "a"], "there is no `--detach-keys` here: input is passed on"),
             (&["config", "--no-interpolate"], "there is no `--no-interpolate` here: the Compose files"),
@@ -96,7 +98,7 @@ mod tests {
         for (name, _) in COMMANDS {
             assert!(command.find_subcommand(name).is_none(), "{name}");
         }
-        for (name, _) in FLAGS.iter().filter(|(name, _)| *name != "--dry-run") {
+        for (name, _) in FLAGS.iter().filter(|(name, _)| !["--dry-run", "-f"].contains(name)) {
             for command in command.get_subcommands() {
                 let has = command.get_arguments().any(|argument| argument.get_long() == Some(&name[2..]));
                 assert!(!has, "{} {name}", command.get_name());

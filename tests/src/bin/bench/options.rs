@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--format table|json] [start|first-start|build|memory|size|network]...";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [--format table|json] [start|first-start|many|build|memory|size|network]...";
 
 /// How to measure, and what.
 #[derive(Debug, PartialEq, Eq)]
