@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-pub use self::variables::Reference;
+pub use self::variables::Used;
 use self::variables::Variables;
 use crate::assemble::{Assembly, Wanted};
 use crate::diagnostic::Report;
 use crate::diagnostic::{Diagnostic, Errors};
-use crate::environment::{Environment, Variable};
+use crate::environment::Environment;
 use crate::model::{self, EnvironmentFile, Model};
 use crate::node::{Node, Value};
 use crate::project::{FileSource, Project};
@@ -25,10 +25,8 @@ pub struct Resolved {
     pub project: Project,
     /// Things to look at that do not stop us.
     pub warnings: Vec<Diagnostic>,
-    /// The variables the files refer to; nothing for those that are not set.
-    pub variables: BTreeMap<String, Option<Variable>>,
-    /// What the files say about them.
-    pub references: BTreeMap<String, Reference>,
+    /// The variables the files refer to.
+    pub variables: BTreeMap<String, Used>,
     canonical: Node,
     files: Vec<String>,
 }
@@ -132,14 +130,7 @@ pub fn interpolate_with(
     project.configs.retain(|key, _| used.contains(&("configs", key.clone())));
     project.secrets.retain(|key, _| used.contains(&("secrets", key.clone())));
     normalise::drop_unused(&mut canonical, &used);
-    Ok(Resolved {
-        project,
-        warnings,
-        variables: variables.used,
-        references: variables.references,
-        canonical,
-        files,
-    })
+    Ok(Resolved { project, warnings, variables: variables.used, canonical, files })
 }
 
 /// The files of a project that do not travel with the model yet.

@@ -95,7 +95,7 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Errors};
 pub use environment::{Environment, Source, Variable};
-pub use interpolate::{Device, Options, Reference, Resolved, interpolate, interpolate_with};
+pub use interpolate::{Device, Options, Resolved, Used, interpolate, interpolate_with};
 #[cfg(feature = "yaml")]
 pub use load::{LoadOptions, Loaded, load, parse};
 pub use model::Model;

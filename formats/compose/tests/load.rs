@@ -130,7 +130,8 @@ fn variables_know_where_they_come_from() {
     assert_eq!(web.image, "3");
     assert_eq!(web.labels.values().collect::<Vec<_>>(), ["2", "1", "2", ""]);
     assert_eq!(web.environment["F"], "31");
-    let source = |name: &str| resolved.variables[name].as_ref().map(|variable| variable.source.clone());
+    let source =
+        |name: &str| resolved.variables[name].variable.as_ref().map(|variable| variable.source.clone());
     assert_eq!(source("A"), Some(Source::Process));
     assert_eq!(source("B"), Some(Source::File("device.env".to_owned())));
     assert_eq!(source("C"), Some(Source::Embedded(".env".to_owned())));

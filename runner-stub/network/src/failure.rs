@@ -14,34 +14,21 @@ use crate::protocol::Protocol;
 pub enum Failure {
     /// Something else listens on a port that is to be published.
     #[error(
-        "port {}/{protocol} of container `{container}` is in use on {}{}",
-        .address.port(), .address.ip(), held_by(.owner.as_deref())
+        "port {}{}/{protocol} of container `{container}` is in use on {}{}",
+        .address.port(), up_to(*.last), .address.ip(), held_by(.owner.as_deref())
     )]
     PortInUse {
         /// Container whose port it is.
         container: String,
         /// Address that was asked for.
         address: SocketAddr,
+        /// Last port of the range that was asked for: in use, or not for this user, are all of them.
+        #[serde(default)]
+        last: Option<u16>,
         /// Transport protocol.
         protocol: Protocol,
         /// Who listens there, where `/proc` tells.
         owner: Option<String>,
-    },
-    /// No port of a range can be listened on.
-    #[error(
-        "none of the ports {first}-{last}/{protocol} on {ip} is free for container `{container}`, or allowed for this user"
-    )]
-    RangeInUse {
-        /// Container whose port it is.
-        container: String,
-        /// First port of the range.
-        first: u16,
-        /// Its last port.
-        last: u16,
-        /// Address that was asked for.
-        ip: IpAddr,
-        /// Transport protocol.
-        protocol: Protocol,
     },
     /// The kernel reserves low ports for root.
     #[error(
@@ -163,6 +150,11 @@ impl Failure {
     }
 }
 
+/// The end of a range.
+fn up_to(last: Option<u16>) -> String {
+    last.map_or_else(String::new, |last| format!("-{last}"))
+}
+
 fn held_by(owner: Option<&str>) -> String {
     owner.map_or_else(String::new, |owner| format!(", held by {owner}"))
 }
@@ -184,7 +176,7 @@ mod tests {
         );
         let owner = Some("process 12 (nginx)".to_owned());
         assert_eq!(
-            Failure::PortInUse { container, address, protocol, owner }.to_string(),
+            Failure::PortInUse { container, address, last: None, protocol, owner }.to_string(),
             "port 80/tcp of container `shop-web-1` is in use on 0.0.0.0, held by process 12 (nginx)"
         );
     }

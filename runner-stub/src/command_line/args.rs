@@ -633,17 +633,8 @@ pub(crate) struct Config {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// How the project is printed
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: ConfigFormat,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ConfigFormat {
-    /// As Compose files are written
-    #[default]
-    Yaml,
-    /// JSON for programs
-    Json,
+    #[arg(long, value_parser = ["yaml", "json"], default_value = "yaml")]
+    pub(crate) format: String,
 }
 
 /// `version`

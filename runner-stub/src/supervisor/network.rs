@@ -175,8 +175,7 @@ impl Network {
 
 /// A port that is taken is the device's matter, and stands for itself.
 fn port_failure(error: ClientError) -> anyhow::Error {
-    use dpack_network::Failure::{PortInUse, RangeInUse};
-    let taken = matches!(error, ClientError::Refused(PortInUse { .. } | RangeInUse { .. }));
+    let taken = matches!(error, ClientError::Refused(dpack_network::Failure::PortInUse { .. }));
     let failure = Failure::of(&error.into());
     let hint = failure
         .hint

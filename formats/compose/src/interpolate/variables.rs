@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use crate::diagnostic::{Path, Report};
 use crate::environment::{Environment, Variable};
 use crate::node::{Node, Value};
@@ -10,23 +12,28 @@ use crate::substitute::{self, Lookup};
 /// Most bytes that filling in may add up to: a small file and one large variable must not fill the memory.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What the references to a variable say about it, as Docker Compose tells it: of several, the last one that does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reference {
+/// A variable that the files refer to, and what they say about it, as Docker Compose tells it: of several references, the
+/// last one that does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Used {
+    /// What it is; nothing when it is not set.
+    pub variable: Option<Variable>,
     /// `${V:?}`, `${V?}`
+    #[serde(skip)]
     pub required: bool,
     /// The `d` of `${V:-d}` and `${V-d}`, as it is written.
+    #[serde(skip)]
     pub default: String,
     /// The `x` of `${V:+x}` and `${V+x}`, as it is written.
+    #[serde(skip)]
     pub alternate: String,
 }
 
 /// The variables and which of them were used.
 pub(crate) struct Variables {
     pub(crate) environment: Environment,
-    pub(crate) used: BTreeMap<String, Option<Variable>>,
-    /// What references say about them.
-    pub(crate) references: BTreeMap<String, Reference>,
+    pub(crate) used: BTreeMap<String, Used>,
     /// Those that were not set where a plain reference stood, since the last look.
     unset: Vec<String>,
     /// Those the user was told about; once is enough.
@@ -36,14 +43,7 @@ pub(crate) struct Variables {
 
 impl Variables {
     pub(crate) fn new(environment: Environment) -> Variables {
-        Variables {
-            environment,
-            used: BTreeMap::new(),
-            references: BTreeMap::new(),
-            unset: Vec::new(),
-            told: BTreeSet::new(),
-            bytes: 0,
-        }
+        Variables { environment, used: BTreeMap::new(), unset: Vec::new(), told: BTreeSet::new(), bytes: 0 }
     }
 
     /// A variable that is not asked for by the files.
@@ -94,9 +94,9 @@ impl Variables {
 impl Lookup for Variables {
     fn get(&mut self, name: &str) -> Option<String> {
         let variable = self.environment.get(name);
-        self.references.entry(name.to_owned()).or_default();
         if !self.used.contains_key(name) {
-            self.used.insert(name.to_owned(), variable.cloned());
+            let used = Used { variable: variable.cloned(), ..Used::default() };
+            self.used.insert(name.to_owned(), used);
         }
         variable.map(|variable| variable.value.clone())
     }
@@ -106,11 +106,12 @@ impl Lookup for Variables {
     }
 
     fn refer(&mut self, name: &str, operator: char, argument: &str) {
-        let reference = self.references.entry(name.to_owned()).or_default();
+        // It was looked up just before.
+        let Some(used) = self.used.get_mut(name) else { return };
         match operator {
-            '?' => reference.required = true,
-            '-' => argument.clone_into(&mut reference.default),
-            '+' => argument.clone_into(&mut reference.alternate),
+            '?' => used.required = true,
+            '-' => argument.clone_into(&mut used.default),
+            '+' => argument.clone_into(&mut used.alternate),
             _ => {}
         }
     }

@@ -216,7 +216,6 @@ impl Ports {
         let is_range = numbers.as_ref().is_some_and(|numbers| numbers.len() > 1);
         // 0 is the kernel's choice.
         let candidates: Vec<u16> = numbers.map_or(vec![0; ATTEMPTS], Iterator::collect);
-        let (first, last) = (candidates[0], candidates[candidates.len() - 1]);
         // Our own ones are passed over at once: who has a port takes long to find out.
         for &number in candidates.iter().filter(|number| !is_range || !self.has(port, **number)) {
             match self.listen_at(container, port, number) {
@@ -227,10 +226,8 @@ impl Ports {
         }
         let (container, protocol) = (container.to_owned(), port.protocol);
         let ip = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Err(match is_range {
-            true => Failure::RangeInUse { container, first, last, ip, protocol },
-            false => Failure::PortInUse { container, address: (ip, first).into(), protocol, owner: None },
-        })
+        let address = (ip, port.published.unwrap_or(0)).into();
+        Err(Failure::PortInUse { container, address, last: port.published_last, protocol, owner: None })
     }
 
     /// Whether a container has the number already, at an address that is asked for.
@@ -285,7 +282,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 fn refused(container: &str, protocol: Protocol, address: SocketAddr, refusal: Refusal) -> Failure {
     let container = container.to_owned();
     match refusal {
-        Refusal::InUse { owner } => Failure::PortInUse { container, address, protocol, owner },
+        Refusal::InUse { owner } => Failure::PortInUse { container, address, last: None, protocol, owner },
         Refusal::Reserved { first } => Failure::PortReserved { container, address, protocol, first },
         Refusal::Other(error) => Failure::Listen { container, address, protocol, cause: error.to_string() },
     }

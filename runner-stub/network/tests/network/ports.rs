@@ -212,7 +212,7 @@ fn the_first_free_port_of_a_range_is_taken() {
 
     // Nothing is left, and all or nothing is opened.
     let refused = client.publish("third", &[tcp(81), range.clone()]).unwrap_err().to_string();
-    let numbers = format!("{first}-{}/tcp on 127.0.0.1 is free for container `third`", first + 2);
+    let numbers = format!("port {first}-{}/tcp of container `third` is in use on 127.0.0.1", first + 2);
     assert!(refused.contains(&numbers), "{refused}");
     assert!(client.status().unwrap().containers.iter().all(|one| one.container != "third"));
 

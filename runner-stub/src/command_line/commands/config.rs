@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use dpack_compose::{Resolved, Source};
 
 use super::super::SUCCESS;
-use super::super::args::{Config, ConfigFormat};
+use super::super::args::Config;
 use super::super::output::{self, Table};
 use super::super::settings::Settings;
 use crate::container::configuration_hash;
@@ -36,7 +36,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Config) -> Result<u8> {
 fn text(settings: &Settings, arguments: &Config, resolved: &Resolved) -> Result<String> {
     let project = &resolved.project;
     let lines = |lines: Vec<&str>| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    let json = arguments.format == ConfigFormat::Json;
+    let json = arguments.format == "json";
     Ok(if arguments.services {
         lines(project.services.keys().map(String::as_str).collect())
     } else if arguments.volumes {
@@ -59,17 +59,17 @@ fn text(settings: &Settings, arguments: &Config, resolved: &Resolved) -> Result<
         hashes(settings, resolved, services)?
     } else if arguments.variables {
         let mut table = Table::new(&["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"]);
-        for (name, reference) in &resolved.references {
-            let required = reference.required.to_string();
-            table.row([name.clone(), required, reference.default.clone(), reference.alternate.clone()]);
+        for (name, used) in &resolved.variables {
+            let required = used.required.to_string();
+            table.row([name.clone(), required, used.default.clone(), used.alternate.clone()]);
         }
         table.to_string()
     } else if arguments.environment && json {
         format!("{}\n", serde_json::to_string_pretty(&resolved.variables)?)
     } else if arguments.environment {
         let mut table = Table::new(&["VARIABLE", "VALUE", "SOURCE"]);
-        for (name, variable) in &resolved.variables {
-            let (value, source) = match variable {
+        for (name, used) in &resolved.variables {
+            let (value, source) = match &used.variable {
                 None => (String::new(), "not set".to_owned()),
                 Some(variable) => (variable.value.clone(), source(&variable.source)),
             };
