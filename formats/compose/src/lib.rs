@@ -101,4 +101,5 @@ pub use load::{LoadOptions, Loaded, load, parse};
 pub use model::Model;
 pub use name::is_valid as is_project_name;
 pub use project::Project;
+pub use references::NETWORKS;
 pub use schema::{Row, table};

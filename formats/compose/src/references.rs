@@ -2,6 +2,8 @@
 
 mod addresses;
 
+pub use addresses::NETWORKS;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -780,6 +780,20 @@ fn fixed_addresses() {
         ),
         "compose.yml:5:32: services.one.mac_address: on network `b` the service has another one, 02:42:00:00:00:02"
     );
+    // However it is written, and wherever.
+    let two = |second: &str| {
+        services(&format!(
+            "  one: {{image: a, mac_address: \"02:42:AC:00:00:01\", networks: [b]}}\n  two: {{image: a, {second}}}\n"
+        ))
+    };
+    assert_eq!(
+        two("mac_address: \"02-42-ac-00-00-01\", networks: [b]"),
+        "compose.yml:6:32: services.two.mac_address: service `one` has 02-42-ac-00-00-01 already on network `b`"
+    );
+    assert_eq!(
+        two("networks: {b: {mac_address: \"02:42:aC:00:00:01\"}}"),
+        "compose.yml:6:47: services.two.networks.b.mac_address: service `one` has 02:42:ac:00:00:01 already"
+    );
 }
 
 #[test]

@@ -35,4 +35,5 @@ pub use protocol::{
     Attach, Attached, ContainerStatus, Interface, Membership, NetworkConfig, NetworkStatus, Pool, Port,
     Protocol, Published, Status, VERSION,
 };
-pub use server::{ServeError, ServeOptions, serve, try_out};
+pub use server::{ServeError, ServeOptions, remove_leftovers, serve, try_out};
+pub use topology::NETWORKS;

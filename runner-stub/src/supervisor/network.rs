@@ -1,7 +1,7 @@
 //! The supervisor's side of the network process: starts it, tells it what is wanted, and tells it again when it was killed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -24,6 +24,9 @@ use crate::container::Identity;
 use crate::failure::{Context as _, Failure};
 use crate::json;
 use crate::paths::ProjectPaths;
+
+/// What the builder refuses before anything is started is what the device would refuse.
+const _: () = assert!(dpack_compose::NETWORKS == dpack_network::NETWORKS);
 
 /// `argv[0]` of the network process.
 pub(crate) const ROLE: &str = "dpack-network";
@@ -160,7 +163,10 @@ impl Network {
         let client = match self.client.take() {
             Some(client) => client,
             None => match Client::connect(&self.socket) {
-                Err(error) if error.is_absent() => return Ok(false),
+                Err(error) if error.is_absent() => {
+                    dpack_network::remove_leftovers(&self.socket);
+                    return Ok(false);
+                }
                 client => client.environment()?,
             },
         };
@@ -168,7 +174,7 @@ impl Network {
         if let Some(child) = self.child.take() {
             let _ = child.wait();
         }
-        let _ = fs::remove_file(&self.socket);
+        dpack_network::remove_leftovers(&self.socket);
         Ok(true)
     }
 }

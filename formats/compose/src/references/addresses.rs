@@ -9,8 +9,8 @@ use crate::node::Node;
 use crate::project::{Attachment, Network, NetworkMode, Project};
 use crate::typed::network::{is_host, overlap};
 
-/// How many networks a project can have whose subnets nobody chose: the pool of subnets has no more.
-const NETWORKS: usize = 30;
+/// How many networks a project can have whose subnets nobody chose: the runner's pool of subnets has no more.
+pub const NETWORKS: usize = 30;
 
 /// Who has an address or hardware address on which network.
 type Taken<'a> = BTreeMap<(&'a str, String), &'a str>;
@@ -41,12 +41,19 @@ pub(super) fn check(project: &Project, tree: &Node, report: &mut Report) {
                 report.error(place.at("interface_name"), &path.key("interface_name"), message);
             }
         }
-        service_mac(project, name, tree, &path, report);
+        service_mac(project, name, tree, &path, &mut taken, report);
     }
 }
 
 /// The service's hardware address is that of its first network.
-fn service_mac(project: &Project, name: &str, tree: &Node, path: &Path<'_>, report: &mut Report) {
+fn service_mac<'a>(
+    project: &'a Project,
+    name: &'a str,
+    tree: &Node,
+    path: &Path<'_>,
+    taken: &mut Taken<'a>,
+    report: &mut Report,
+) {
     let Some(service) = project.services.get(name) else { return };
     let Some(mac) = &service.mac_address else { return };
     let at = value_at(tree, &["services", name, "mac_address"]);
@@ -55,12 +62,28 @@ fn service_mac(project: &Project, name: &str, tree: &Node, path: &Path<'_>, repo
         return;
     };
     let first = networks.iter().min_by_key(|(key, attachment)| (-i128::from(attachment.priority), *key));
-    if let Some((key, Attachment { mac_address: Some(other), .. })) = first
-        && !other.eq_ignore_ascii_case(mac)
-    {
-        let message = format!("on network `{key}` the service has another one, {other}");
-        report.error(at, &path.key("mac_address"), message);
+    match first {
+        Some((key, Attachment { mac_address: Some(other), .. })) if !is_same_mac(other, mac) => {
+            let message = format!("on network `{key}` the service has another one, {other}");
+            report.error(at, &path.key("mac_address"), message);
+        }
+        Some((key, Attachment { mac_address: None, .. })) => {
+            if let Some(other) = taken.insert((key, written_alike(mac)), name) {
+                let message = format!("service `{other}` has {mac} already on network `{key}`");
+                report.error(at, &path.key("mac_address"), message);
+            }
+        }
+        _ => {}
     }
+}
+
+fn is_same_mac(one: &str, other: &str) -> bool {
+    written_alike(one) == written_alike(other)
+}
+
+/// A hardware address in the one of its spellings that is compared.
+fn written_alike(mac: &str) -> String {
+    mac.replace('-', ":").to_ascii_lowercase()
 }
 
 fn subnets(project: &Project, tree: &Node, report: &mut Report) {
@@ -134,7 +157,7 @@ impl<'a> Place<'a, '_> {
             self.take(key, address.to_string(), taken, report);
         }
         if let Some(mac) = &self.attachment.mac_address {
-            self.take("mac_address", mac.replace('-', ":"), taken, report);
+            self.take("mac_address", written_alike(mac), taken, report);
         }
     }
 

@@ -29,14 +29,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ports::{Host, Workers};
 use crate::socket_path;
-use crate::topology::{Topology, namespace};
+use crate::topology::{Neighbours, Topology, namespace, told_at};
 use project::Project;
 pub use trial::try_out;
 
 /// How the role `dpack-network` is started.
 #[derive(Debug)]
 pub struct ServeOptions {
-    /// Control socket to listen on; its folder exists and belongs to the user.
+    /// Control socket to listen on; its folder exists and belongs to the user. The folders of the user's other projects lie
+    /// beside it, and the socket has the same name there.
     pub socket: PathBuf,
     /// Join the network namespace of this process instead of making one: a live shim, when an earlier network process
     /// was killed.
@@ -93,10 +94,10 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let (host, host_thread) = Host::new();
     let (started, result) = mpsc::channel();
     let (join, socket, resolv_conf) = (options.join, options.socket, options.resolv_conf);
-    let seed = seed(&socket);
+    let (seed, neighbours) = (seed(&socket), Neighbours::new(&socket));
     thread::Builder::new()
         .name("network".into())
-        .spawn(move || run_inside(join, seed, host, listener, resolv_conf, &started))
+        .spawn(move || run_inside(join, (seed, neighbours), host, listener, resolv_conf, &started))
         .map_err(start("start a thread"))?;
     let gone =
         || ServeError::Start { step: "start the network thread", source: io::ErrorKind::BrokenPipe.into() };
@@ -110,20 +111,26 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
         host_thread.run();
     }
     // The threads end with the process. A socket without a listener would be replaced just the same.
-    let _ = std::fs::remove_file(socket);
+    remove_leftovers(&socket);
     outcome
+}
+
+/// Takes away what a network process that has gone left on disk, if anything.
+pub fn remove_leftovers(socket: &Path) {
+    let _ = std::fs::remove_file(told_at(socket));
+    let _ = std::fs::remove_file(socket);
 }
 
 /// The runtime's thread: enters the project's namespace and stays.
 fn run_inside(
     join: Option<u32>,
-    seed: String,
+    identity: (String, Neighbours),
     host: Host,
     listener: UnixListener,
     resolv_conf: PathBuf,
     started: &mpsc::Sender<Result<(), ServeError>>,
 ) {
-    let prepared = prepare(join, seed).and_then(|(namespace, topology)| {
+    let prepared = prepare(join, identity).and_then(|(namespace, topology)| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| ServeError::Start { step: "start the runtime", source })?;
         let workers = Workers::start(runtime.handle().clone());
@@ -148,7 +155,10 @@ fn run_inside(
     }
 }
 
-fn prepare(join: Option<u32>, seed: String) -> Result<(File, Topology), ServeError> {
+fn prepare(
+    join: Option<u32>,
+    (seed, neighbours): (String, Neighbours),
+) -> Result<(File, Topology), ServeError> {
     let step = match join {
         None => "make a network namespace".to_owned(),
         Some(pid) => format!("join the network namespace of process {pid}"),
@@ -162,7 +172,7 @@ fn prepare(join: Option<u32>, seed: String) -> Result<(File, Topology), ServeErr
         Ok(namespace)
     });
     let namespace = entered.map_err(|source| ServeError::Namespace { step, source })?;
-    let topology = Topology::load(seed)
+    let topology = Topology::load(seed, Some(neighbours))
         .map_err(|source| ServeError::Namespace { step: "prepare the network namespace".into(), source })?;
     Ok((namespace, topology))
 }

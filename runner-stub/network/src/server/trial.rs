@@ -18,7 +18,8 @@ use crate::topology::{Topology, namespace};
 /// The first step that the kernel refused.
 pub fn try_out() -> Result<(), Failure> {
     namespace::enter(None).map_err(Failure::system("make a network namespace"))?;
-    let topology = Topology::load("doctor".into()).map_err(Failure::system("prepare a network namespace"))?;
+    let topology =
+        Topology::load("doctor".into(), None).map_err(Failure::system("prepare a network namespace"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::system("start the runtime"))?;
     let workers = Workers::start(runtime.handle().clone()).map_err(Failure::system("start a thread"))?;

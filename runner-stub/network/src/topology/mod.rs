@@ -11,6 +11,7 @@ mod device;
 mod links;
 mod message;
 pub(crate) mod namespace;
+mod neighbours;
 mod netlink;
 mod subnet;
 mod veth;
@@ -22,8 +23,10 @@ use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
 use links::{Confined, Link};
+pub(crate) use neighbours::{Neighbours, told_at};
 use netlink::Netlink;
 use rustix::io::Errno;
+pub use subnet::NETWORKS;
 use subnet::Subnet;
 use veth::Veth;
 
@@ -36,6 +39,8 @@ pub(crate) struct Topology {
     netlink: Netlink,
     /// Tells this project from others.
     seed: String,
+    /// The others' subnets; none for a project that only tries.
+    neighbours: Option<Neighbours>,
     /// By name of the bridge; also those found in the kernel that no network was configured for yet.
     bridges: BTreeMap<String, Bridge>,
 }
@@ -100,7 +105,7 @@ impl Bridge {
 impl Topology {
     /// Prepares the calling thread's namespace and reads what is there already. `seed` is the same for the same project
     /// and tells it from others.
-    pub(crate) fn load(seed: String) -> io::Result<Topology> {
+    pub(crate) fn load(seed: String, neighbours: Option<Neighbours>) -> io::Result<Topology> {
         // A new namespace inherits the host's setting, and hosts with Docker forward.
         namespace::set("ipv4/ip_forward", "0")?;
         namespace::set("ipv6/conf/all/forwarding", "0")?;
@@ -120,13 +125,21 @@ impl Topology {
         // A kernel without policy routing still has DNS bound to its bridge and forwarding off.
         tolerate(links::prepare_rules(&mut netlink), Errno::OPNOTSUPP)?;
 
-        let mut topology = Topology { netlink, seed, bridges: BTreeMap::new() };
+        let mut topology = Topology { netlink, seed, neighbours, bridges: BTreeMap::new() };
         topology.adopt()?;
         Ok(topology)
     }
 
     /// Makes the bridges that are missing. Removes those of other networks, unless a container is still on one.
     pub(crate) fn configure(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
+        let held = self.neighbours.as_ref().and_then(Neighbours::hold);
+        let configured = self.configure_all(networks);
+        self.tell_neighbours();
+        drop(held);
+        configured
+    }
+
+    fn configure_all(&mut self, networks: &[NetworkConfig]) -> Result<(), Failure> {
         let names: BTreeSet<String> =
             networks.iter().map(|config| link_name("br-", &[&config.key])).collect();
         let unused: Vec<String> = self
@@ -144,6 +157,15 @@ impl Topology {
             self.configure_one(config)?;
         }
         Ok(())
+    }
+
+    /// Other projects choose among the rest. They never meet, so that it does no harm when it cannot be told.
+    fn tell_neighbours(&self) {
+        let subnets: Vec<IpNet> =
+            self.bridges.values().flat_map(Bridge::gateways).map(|gateway| gateway.trunc()).collect();
+        if let Some(neighbours) = &self.neighbours {
+            let _ = neighbours.tell(&subnets);
+        }
     }
 
     fn configure_one(&mut self, config: &NetworkConfig) -> Result<(), Failure> {
@@ -360,22 +382,23 @@ impl Topology {
                 subnets.push(subnet);
                 continue;
             }
-            let routes = device::routes();
-            let is_free = |candidate: &IpNet| {
-                taken
-                    .iter()
-                    .map(|(other, _)| other)
-                    .chain(&routes)
-                    .all(|other| !subnet::overlap(*other, *candidate))
-            };
-            let found = match is_ipv4 {
-                true => (0..).map_while(subnet::nth).find(is_free),
+            let mut blocked = device::routes();
+            blocked.extend(taken.iter().map(|(other, _)| *other));
+            let others = self.neighbours.as_ref().map(Neighbours::subnets).unwrap_or_default();
+            let candidates: Vec<IpNet> = match is_ipv4 {
+                true => (0..).map_while(subnet::nth).collect(),
                 false => ["", "2", "3"]
                     .iter()
                     .map(|attempt| subnet::unique_local(&[&self.seed, &config.key, attempt]))
-                    .find(is_free),
+                    .collect(),
             };
-            let none = || Failure::NoSubnet { network: config.key.clone(), limit: subnet::POOL };
+            let is_apart = |candidate: &IpNet, from: &[IpNet]| {
+                from.iter().all(|other| !subnet::overlap(*other, *candidate))
+            };
+            let free = || candidates.iter().filter(|candidate| is_apart(candidate, &blocked));
+            let found =
+                free().find(|candidate| is_apart(candidate, &others)).or_else(|| free().next()).copied();
+            let none = || Failure::NoSubnet { network: config.key.clone(), limit: NETWORKS };
             subnets.push(Subnet::new(found.ok_or_else(none)?));
         }
         Ok(subnets)

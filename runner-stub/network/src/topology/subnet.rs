@@ -9,7 +9,7 @@ use super::fnv;
 use crate::protocol::Pool;
 
 /// How many networks a project can have whose subnets nobody chose.
-pub(super) const POOL: usize = 30;
+pub const NETWORKS: usize = 30;
 
 /// A network's addresses of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn subnets_of_the_pool_do_not_overlap() {
         let pool: Vec<IpNet> = (0..).map_while(nth).collect();
-        assert_eq!(pool.len(), POOL);
+        assert_eq!(pool.len(), NETWORKS);
         for (place, subnet) in pool.iter().enumerate() {
             assert!(pool.iter().skip(place + 1).all(|other| !overlap(*subnet, *other)));
             assert_eq!(number(subnet.addr()), number(subnet.network()) + 1);

@@ -256,3 +256,25 @@ fn subnets_avoid_the_routes_of_the_device() {
     let gateways = &client.status().unwrap().networks[0].gateways;
     assert_eq!(gateways[0].to_string(), "172.19.0.1/16");
 }
+
+#[test]
+fn two_projects_choose_subnets_apart_and_a_stopped_one_gives_its_own_back() {
+    let gateway = |client: &mut Client| client.status().unwrap().networks[0].gateways[0].trunc();
+    let (one, mut first) = Project::start(&["default"]);
+    let (two, mut second) = Project::beside(&one, &["default"]);
+    let (at_one, at_two) = (gateway(&mut first), gateway(&mut second));
+    assert_ne!(at_one, at_two);
+
+    // It is its own again in another process, and nobody else's meanwhile.
+    let (mut one, mut two) = (one, two);
+    let mut again = one.replace_network_process();
+    again.configure(&configs(&["default"])).unwrap();
+    assert_eq!(gateway(&mut again), at_one);
+    let (_three, mut third) = Project::beside(&one, &["default"]);
+    assert!(![at_one, at_two].contains(&gateway(&mut third)));
+
+    second.shutdown().unwrap();
+    two.network.0.wait().unwrap();
+    let (_four, mut fourth) = Project::beside(&one, &["default"]);
+    assert_eq!(gateway(&mut fourth), at_two);
+}

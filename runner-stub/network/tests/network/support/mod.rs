@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use dpack_network::{Attach, Attached, Client, Membership, Namespace, NetworkConfig, Port, Protocol};
@@ -33,6 +34,8 @@ impl Drop for Process {
 
 pub(crate) struct Project {
     pub(crate) folder: tempfile::TempDir,
+    /// Holds the folders of all projects of a user.
+    runtime: Rc<tempfile::TempDir>,
     /// Holds the user namespace.
     user: Process,
     /// Holds the network namespace, as a shim does.
@@ -50,21 +53,26 @@ pub(crate) struct Container {
 
 impl Project {
     pub(crate) fn start(networks: &[&str]) -> (Project, Client) {
-        Project::on(false, &configs(networks))
+        Project::on(false, runtime(), &configs(networks))
+    }
+
+    /// Another project of the same user.
+    pub(crate) fn beside(other: &Project, networks: &[&str]) -> (Project, Client) {
+        Project::on(false, Rc::clone(&other.runtime), &configs(networks))
     }
 
     /// With a device of its own: a network namespace in which 198.51.100.1 is the only address besides loopback.
     pub(crate) fn on_a_device(networks: &[NetworkConfig]) -> (Project, Client) {
-        Project::on(true, networks)
+        Project::on(true, runtime(), networks)
     }
 
-    fn on(has_device: bool, networks: &[NetworkConfig]) -> (Project, Client) {
+    fn on(has_device: bool, runtime: Rc<tempfile::TempDir>, networks: &[NetworkConfig]) -> (Project, Client) {
         const DEVICE: &str = "ip link set lo up && ip link add out0 type veth peer name out1 &&
             ip link set out0 up && ip link set out1 up &&
             ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
             ip addr add 2001:db8::1/64 dev out0 nodad &&
             echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(runtime.path()).unwrap();
         std::fs::write(folder.path().join("resolv.conf"), "").unwrap();
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user"]);
@@ -74,7 +82,7 @@ impl Project {
         let script = format!("{}echo up && exec sleep infinity", if has_device { DEVICE } else { "" });
         let user = announced(command.args(["sh", "-c", &script]));
         let network = network_process(user_command(user.pid(), has_device), &socket(folder.path()), None);
-        let mut project = Project { folder, user, shim: None, network, has_device };
+        let mut project = Project { folder, runtime, user, shim: None, network, has_device };
         let mut client = project.client();
         client.configure(networks).unwrap();
         let namespace = client.network_namespace().unwrap();
@@ -260,6 +268,10 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn seconds(usual: u64) -> Duration {
     let asked = std::env::var("DPACK_TEST_SECONDS").ok();
     Duration::from_secs(asked.map_or(usual, |text| text.parse().unwrap()))
+}
+
+fn runtime() -> Rc<tempfile::TempDir> {
+    Rc::new(tempfile::tempdir().unwrap())
 }
 
 fn socket(folder: &Path) -> PathBuf {
