@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::frame;
 use crate::protocol::{Answer, Attach, Attached, NetworkConfig, Port, Published, Request, Status, VERSION};
@@ -13,8 +12,6 @@ use crate::{Failure, socket_path};
 
 /// How long one request may take. Links are made under a lock of the kernel that a busy machine holds for long.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// Pause between two attempts to reach a process that is just starting.
-const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +86,6 @@ impl Client {
         let mut client = Client { stream, path: socket.to_owned() };
         client.call("say hello", &Request::Hello { version: VERSION }, None)?;
         Ok(client)
-    }
-
-    /// Connects to a process that is just being started, trying until `limit` has passed.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub fn connect_within(socket: &Path, limit: Duration) -> Result<Client, ClientError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match Client::connect(socket) {
-                Err(error) if error.is_absent() && Instant::now() < deadline => thread::sleep(RETRY_PAUSE),
-                result => return result,
-            }
-        }
     }
 
     /// Makes the networks that are missing; removes those not named that no container uses.

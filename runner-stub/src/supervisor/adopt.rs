@@ -10,6 +10,7 @@ use super::limits::home;
 use super::restart::{self, Exited};
 use super::state::{Supervisor, Unit};
 use crate::container::{Container, State};
+use crate::files;
 use crate::time;
 
 impl Supervisor {
@@ -17,7 +18,7 @@ impl Supervisor {
     /// says, unless the machine was restarted in between: after that, only `up` and `start` start something.
     pub(crate) async fn adopt(self: &Rc<Self>) -> Result<()> {
         let booted = booted();
-        crate::files::remove_leftovers(&self.project.folder)?;
+        files::remove_leftovers(&self.project.folder)?;
         for container in Container::list(&self.project)? {
             let state = container.state;
             let folder = self.project.container(&container.identity.name);

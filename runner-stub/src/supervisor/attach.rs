@@ -71,7 +71,8 @@ impl Supervisor {
         let network = self.network.clone();
         let ensured = tokio::task::spawn_blocking(move || -> Result<_> {
             let mut network = lock(&network)?;
-            let ended = network.ensure(&configs, running.first().map(|container| container.shim))?;
+            let shims: Vec<i32> = running.iter().map(|container| container.shim).collect();
+            let ended = network.ensure(&configs, &shims)?;
             // Another process than before has to hear of every container; for those it knows, nothing changes.
             let told = running.iter().filter(|_| ended.is_some());
             let told: Vec<_> =

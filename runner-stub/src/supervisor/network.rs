@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{
@@ -32,6 +32,8 @@ const _: () = assert!(dpack_compose::NETWORKS == dpack_network::NETWORKS);
 pub(crate) const ROLE: &str = "dpack-network";
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(30);
+/// Pause between two attempts to reach it.
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// What the network process is told when it is started: its only argument.
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,30 +84,59 @@ impl Network {
         }
     }
 
-    /// Makes sure that the process runs and has these networks. `join` is a live shim in the project's network namespace.
-    /// A descriptor comes back when this is another process than before: readable when it has ended.
-    pub(crate) fn ensure(&mut self, configs: &[NetworkConfig], join: Option<i32>) -> Result<Option<OwnedFd>> {
+    /// Makes sure that the process runs and has these networks. `shims` live in the project's network namespace, or did so a
+    /// moment ago. A descriptor comes back when this is another process than before: readable when it has ended.
+    pub(crate) fn ensure(&mut self, configs: &[NetworkConfig], shims: &[i32]) -> Result<Option<OwnedFd>> {
         if let Some(client) = &mut self.client
             && client.configure(configs).is_ok()
         {
             return Ok(None);
         }
         self.client = None;
-        let mut client = match Client::connect(&self.socket) {
-            Err(error) if error.is_absent() => {
-                self.start(join)?;
-                Client::connect_within(&self.socket, START)
-            }
-            client => client,
-        }
-        .environment()?;
+        let mut client = match self.find(|| false)? {
+            Some(client) => client,
+            None => self.start(shims)?,
+        };
         client.configure(configs).environment()?;
         let pid = client.status().environment()?.pid;
         self.client = Some(client);
         Ok(Some(pidfd::open(pid.cast_signed())?))
     }
 
-    fn start(&mut self, join: Option<i32>) -> Result<()> {
+    /// Connects to the process. Waits while one is being killed, which still takes connections but answers none, and while
+    /// `is_awaited`. Nothing when there is none.
+    fn find(&self, is_awaited: impl Fn() -> bool) -> Result<Option<Client>> {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let deadline = Instant::now() + START;
+        loop {
+            // Before the look: what listens when it ends is found.
+            let is_awaited = is_awaited();
+            let error = match Client::connect(&self.socket) {
+                Ok(client) => return Ok(Some(client)),
+                Err(error) if error.is_absent() && !is_awaited => return Ok(None),
+                Err(error) => error,
+            };
+            let is_killed = matches!(&error, ClientError::Lost { source, .. }
+                if matches!(source.kind(), BrokenPipe | ConnectionReset | UnexpectedEof));
+            if !(error.is_absent() || is_killed) || Instant::now() >= deadline {
+                return Err(error).environment();
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+
+    /// Starts the process in the network namespace of the first shim that has not ended in the meantime, else in a new one.
+    fn start(&mut self, shims: &[i32]) -> Result<Client> {
+        for &shim in shims {
+            match self.start_in(Some(shim)) {
+                Err(_) if File::open(format!("/proc/{shim}/ns/net")).is_err() => {}
+                started => return started,
+            }
+        }
+        self.start_in(None)
+    }
+
+    fn start_in(&mut self, join: Option<i32>) -> Result<Client> {
         let commission =
             Commission { socket: self.socket.clone(), join: join.and_then(|pid| u32::try_from(pid).ok()) };
         let commission = serde_json::to_string(&commission).context("failed to encode a commission")?;
@@ -120,7 +151,10 @@ impl Network {
         if let Some(earlier) = self.child.replace(child) {
             let _ = earlier.wait();
         }
-        Ok(())
+        let child = self.child.as_ref();
+        self.find(|| child.is_some_and(|child| !child.has_ended()))?
+            .with_context(|| format!("the network process ended at its start: see `{}`", self.log.display()))
+            .environment()
     }
 
     /// Connects only to a process that is there.

@@ -127,8 +127,8 @@ impl Installed {
         let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&*home.to_string_lossy())).collect();
         ensure!(left.is_empty(), "mounts are left: {left:?}");
         for folder in [self.data().join("projects"), self.device.runtime().join("dpack")] {
-            let entries = entries(&folder);
-            ensure!(entries.is_empty(), "left in `{}`: {entries:?}", folder.display());
+            let left = tree(&folder);
+            ensure!(left.is_empty(), "left in `{}`: {left:?}", folder.display());
         }
         Ok(())
     }
@@ -140,6 +140,16 @@ impl Installed {
         };
         self.device.processes().into_iter().map(line).collect()
     }
+}
+
+/// All that lies under a folder and can be listed.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let below = |name: String| {
+        let path = folder.join(name);
+        let deeper = if path.is_symlink() { Vec::new() } else { tree(&path) };
+        std::iter::once(path).chain(deeper).collect::<Vec<_>>()
+    };
+    entries(folder).into_iter().flat_map(below).collect()
 }
 
 /// Names in a folder; none when there is no folder.

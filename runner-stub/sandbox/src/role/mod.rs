@@ -206,9 +206,12 @@ impl Child {
         let status = status.ok_or(Error::Vanished { process: "the process" })?;
         Ok(status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0)))
     }
-}
 
-impl Child {
+    /// Whether it has ended. Does not reap.
+    pub fn has_ended(&self) -> bool {
+        pidfd::has_ended(&self.pidfd)
+    }
+
     /// Waits for the end, at most for `limit`; whether it came. Does not reap.
     pub(crate) fn ends_within(&self, limit: std::time::Duration) -> io::Result<bool> {
         let deadline = std::time::Instant::now() + limit.min(std::time::Duration::from_secs(86_400 * 365));

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dpack_network::{Attach, Attached, Client, Membership, Namespace, NetworkConfig, Port, Protocol};
 
@@ -108,7 +108,15 @@ impl Project {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect_within(&socket(self.folder.path()), START_LIMIT).unwrap()
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            match Client::connect(&socket(self.folder.path())) {
+                Err(error) if error.is_absent() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                client => return client.unwrap(),
+            }
+        }
     }
 
     /// Kills the network process without warning and starts another one, which joins the shim's namespace.
@@ -257,9 +265,9 @@ pub(crate) fn descriptors(pid: u32) -> usize {
 }
 
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + START_LIMIT;
+    let deadline = Instant::now() + START_LIMIT;
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
