@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use dpack_sandbox::record::ProcessId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -50,12 +51,12 @@ fn write(lasts: Lasts, path: &Path, bytes: &[u8]) -> Result<()> {
     written.with_context(|| format!("failed to write `{}`", path.display()))
 }
 
-/// Removes what writers that were killed left beside their files in `folder`.
+/// Removes what writers that were killed left beside their files in `folder`, also when nobody has reaped them yet.
 pub(crate) fn remove_leftovers(folder: &Path) -> Result<()> {
-    let writer = |name: &str| name.strip_suffix(".new")?.rsplit_once('.')?.1.parse::<u32>().ok();
+    let writer = |name: &str| name.strip_suffix(".new")?.rsplit_once('.')?.1.parse::<i32>().ok();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let writer = entry.file_name().to_str().and_then(writer);
-        if writer.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if writer.is_some_and(|pid| ProcessId::of(pid).is_none()) {
             remove(&entry.path())?;
         }
     }
@@ -119,11 +120,18 @@ mod tests {
     fn leftovers_go_with_their_writers() {
         let folder = tempfile::tempdir().unwrap();
         let ours = format!("a.json.{}.new", std::process::id());
+        // Ended, and not reaped.
+        let mut writer = std::process::Command::new("true").spawn().unwrap();
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let id = rustix::process::Pid::from_child(&writer);
+        rustix::process::waitid(rustix::process::WaitId::Pid(id), options).unwrap();
+        let ended = format!("a.json.{}.new", writer.id());
         // No process has a number beyond the kernel's limit of 2^22.
-        for name in ["a.json", "b.new", "a.json.4194305.new", &ours] {
+        for name in ["a.json", "b.new", "a.json.4194305.new", &ended, &ours] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         remove_leftovers(folder.path()).unwrap();
+        writer.wait().unwrap();
         let entries = fs::read_dir(folder.path()).unwrap();
         let mut left: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -156,7 +156,7 @@ fn remove_empty(project: &ProjectPaths) {
         for file in [project.supervisor_log(), project.events(), project.earlier_events()] {
             let _ = std::fs::remove_file(file);
         }
-        // A killed writer may have taken longer to die than we to start.
+        // A killed writer may have taken longer to die than we took to start.
         let _ = files::remove_leftovers(&project.folder);
         let _ = std::fs::remove_file(project.lock());
         let _ = std::fs::remove_dir(&project.folder);
