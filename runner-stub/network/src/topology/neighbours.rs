@@ -1,7 +1,7 @@
 //! The user's other projects on the device: their networks have subnets, too.
 //!
 //! ```text
-//!   RUNTIME/subnets.lock              held while subnets are chosen
+//!   RUNTIME                           locked while subnets are chosen (flock(2) takes folders, which leaves no file behind)
 //!   RUNTIME/PROJECT/network.subnets   beside the control socket: what a project has, one a line
 //! ```
 //!
@@ -17,7 +17,6 @@ use ipnet::IpNet;
 use rustix::fs::FlockOperation;
 
 const SUBNETS: &str = "subnets";
-const LOCK: &str = "subnets.lock";
 
 /// Where this project's subnets are told, for the control socket.
 pub(crate) fn told_at(socket: &Path) -> PathBuf {
@@ -40,11 +39,11 @@ impl Neighbours {
         Neighbours { own: told_at(socket) }
     }
 
-    /// Waits until no other project chooses. None where the folder cannot be written to.
+    /// Waits until no other project chooses. None where the folder cannot be locked.
     pub(super) fn hold(&self) -> Option<Held> {
-        let file = File::options().create(true).append(true).open(self.all()?.join(LOCK)).ok()?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).ok()?;
-        Some(Held(file))
+        let folder = File::open(self.all()?).ok()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::LockExclusive)).ok()?;
+        Some(Held(folder))
     }
 
     /// What the others have; nothing of files that make no sense.
