@@ -51,6 +51,12 @@ ENTER
   chmod +x "$dir/enter.new"; mv "$dir/enter.new" "$dir/enter"
 fi
 # into roots of before, too: nothing is taken from whoever works in them
+if [ ! -x "$root/usr/bin/iperf3" ] || [ ! -x "$root/usr/bin/rootlesskit" ]; then
+  say "adding what networks are measured with"
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends iperf3 rootlesskit slirp4netns' \
+    >"$dir/network.log" 2>&1 </dev/null || { tail -n 20 "$dir/network.log" >&2; exit 1; }
+fi
 if [ "$docker" ] && [ ! -x "$root/usr/sbin/dockerd" ]; then
   say "adding Docker Engine and Docker Compose"
   cp /etc/resolv.conf "$root/etc/resolv.conf"

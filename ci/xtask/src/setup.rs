@@ -14,7 +14,8 @@ const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld-19", "gcc
 
 /// What the integration tests talk to, and what makes their images and virtual machines.
 const TESTS: &[&str] = &[
-    "apache2-utils", // htpasswd
+    "apache2-utils",  // htpasswd
+    "bind9-dnsutils", // dig
     // readelf, objcopy and strip; the latter two know one architecture each
     "binutils",
     "binutils-aarch64-linux-gnu",

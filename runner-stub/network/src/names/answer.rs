@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use domain::base::iana::{Class, Opcode, Rcode, Rtype};
+use domain::base::iana::{Class, Opcode, OptRcode, Rcode, Rtype};
 use domain::base::message_builder::{AnswerBuilder, PushError};
 use domain::base::{Message, MessageBuilder, Name, StaticCompressor, ToName};
 use domain::rdata::{A, Aaaa, Ptr};
@@ -55,14 +55,16 @@ pub fn answer(query: &[u8], asker: IpAddr, names: &Names, transport: Transport) 
         (Transport::Udp, None) => UDP_LIMIT,
         (Transport::Udp, Some(size)) => size.clamp(UDP_LIMIT, EDNS_LIMIT),
     };
+    let is_known = query.opt().is_none_or(|opt| opt.version() == 0);
     let (rcode, records) = match look_up(&query, asker, names) {
+        // RFC 6891, 6.1.3
+        _ if !is_known => (OptRcode::BADVERS, Records::None),
         (_, Records::Elsewhere) => return Some(Reply::Elsewhere),
-        found => found,
+        (rcode, records) => (rcode.into(), records),
     };
     let composed = compose(&query, rcode, &records, offered.is_some(), limit).or_else(|| {
-        let mut truncated = start(&query, rcode)?;
-        truncated.header_mut().set_tc(true);
-        Some(finish(truncated))
+        // The client comes back by TCP.
+        compose(&query, rcode, &Records::Truncated, offered.is_some(), limit)
     });
     composed.map(Reply::Here)
 }
@@ -77,6 +79,8 @@ enum Records {
     None,
     Addresses(Vec<IpAddr>),
     Pointer(Name<Vec<u8>>),
+    /// More than fits.
+    Truncated,
     Elsewhere,
 }
 
@@ -116,13 +120,14 @@ fn look_up(query: &Message<&[u8]>, asker: IpAddr, names: &Names) -> (Rcode, Reco
 /// `None` when it does not fit in `limit` bytes.
 fn compose(
     query: &Message<&[u8]>,
-    rcode: Rcode,
+    rcode: OptRcode,
     records: &Records,
     has_edns: bool,
     limit: u16,
 ) -> Option<Vec<u8>> {
-    let mut answer = start(query, rcode)?;
+    let mut answer = start(query, rcode.rcode())?;
     answer.set_push_limit(usize::from(limit));
+    answer.header_mut().set_tc(matches!(records, Records::Truncated));
     push(&mut answer, query, records).ok()?;
     if !has_edns {
         return Some(finish(answer));
@@ -130,6 +135,7 @@ fn compose(
     let mut additional = answer.additional();
     let offer = additional.opt(|opt| {
         opt.set_udp_payload_size(EDNS_LIMIT);
+        opt.set_rcode(rcode);
         Ok(())
     });
     offer.ok()?;
@@ -160,7 +166,7 @@ fn push(answer: &mut Builder, query: &Message<&[u8]>, records: &Records) -> Resu
     let Ok(question) = query.sole_question() else { return Ok(()) };
     let name = question.qname();
     match records {
-        Records::None | Records::Elsewhere => Ok(()),
+        Records::None | Records::Truncated | Records::Elsewhere => Ok(()),
         Records::Addresses(addresses) => addresses.iter().try_for_each(|address| match address {
             IpAddr::V4(address) => answer.push((name, Class::IN, TIME_TO_LIVE, A::new(*address))),
             IpAddr::V6(address) => answer.push((name, Class::IN, TIME_TO_LIVE, Aaaa::new(*address))),

@@ -1,6 +1,7 @@
 //! Memory: the builder's peak, and what each process of a running application keeps for itself.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -39,24 +40,36 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Private resident bytes of our processes with this data folder, by role.
+/// Private resident bytes of our processes with this data folder, by role. The network process does not know the folder: it is
+/// a child of the supervisor, which does.
 pub(crate) fn roles(data: &str) -> Result<BTreeMap<String, u64>> {
-    let mut roles = BTreeMap::new();
+    let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let process = entry?.path();
         // a process may end while we look at it
         let Ok(line) = fs::read(process.join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let Some((role, rest)) = line.split_once(' ') else { continue };
         // the runner's processes are called by their role: `dpack-supervisor {"paths":{"data":…`
-        if let Some(role) = role.strip_prefix("dpack-")
-            && rest.contains(data)
-            && let Ok(private) = private(&process)
+        if let Some((role, rest)) = line.split_once(' ')
+            && let Some(role) = role.strip_prefix("dpack-")
         {
-            roles.insert(role.to_owned(), private);
+            found.push((process, role.to_owned(), rest.contains(data)));
         }
     }
-    Ok(roles)
+    let is_child = |process: &Path| {
+        let parent = parent(process);
+        found
+            .iter()
+            .any(|(other, _, is_ours)| *is_ours && parent.is_some() && other.file_name() == parent.as_deref())
+    };
+    let ours = found.iter().filter(|(process, _, is_ours)| *is_ours || is_child(process));
+    Ok(ours.filter_map(|(process, role, _)| Some((role.clone(), private(process).ok()?))).collect())
+}
+
+/// The process ID of a process's parent.
+fn parent(process: &Path) -> Option<OsString> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    Some(status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().into())
 }
 
 /// The sum of `Private_Clean` and `Private_Dirty` (proc_pid_smaps(5)).

@@ -96,7 +96,10 @@ fn a_long_answer_is_cut_for_udp_and_whole_for_tcp() {
     for edns in [None, Some(4096), Some(0)] {
         let reply = here(answer(&query("web", Rtype::A, edns), ASKER, &names, Transport::Udp).unwrap());
         assert!(reply.len() <= usize::from(EDNS_LIMIT));
-        assert!(Message::from_octets(reply).unwrap().header().tc());
+        let reply = Message::from_octets(reply).unwrap();
+        assert!(reply.header().tc() && reply.header_counts().ancount() == 0);
+        // RFC 6891, 7
+        assert_eq!(reply.opt().is_some(), edns.is_some());
     }
     let reply = ask(&names, &query("web", Rtype::A, Some(4096)), Transport::Tcp);
     assert!(!reply.header().tc());

@@ -28,6 +28,7 @@ pub(crate) fn play() {
         "ask-udp" => ask_udp(&argument),
         "ask-tcp" => ask_tcp(&argument, PATIENCE),
         "ask-tcp-patiently" => ask_tcp(&argument, PATIENCE * 3),
+        "ask-many" => ask_many(&argument),
         "connect" => connect(&argument),
         "send" => send(&argument),
         "listen" => listen(&argument),
@@ -269,6 +270,45 @@ fn ask_udp(argument: &str) {
         Ok(length) => println!("\nreply {}", to_hex(&reply[..length])),
         Err(_) => println!("\nreply none"),
     }
+}
+
+/// `server name address count`: asks for the address of the name, always a window ahead; how many answers were right.
+fn ask_many(argument: &str) {
+    use domain::base::iana::Rtype;
+    use domain::base::{Message, MessageBuilder, Name};
+    use domain::rdata::A;
+    const WINDOW: u16 = 128;
+    let words: Vec<&str> = argument.split(' ').collect();
+    let [server, name, address, count] = words[..] else { panic!("{argument}") };
+    let (name, address): (Name<Vec<u8>>, std::net::Ipv4Addr) =
+        (name.parse().unwrap(), address.parse().unwrap());
+    let count: u16 = count.parse().unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE * 3)).unwrap();
+    socket.connect(server).unwrap();
+    let ask = |id| {
+        let mut query = MessageBuilder::new_vec();
+        query.header_mut().set_id(id);
+        let mut query = query.question();
+        query.push((&name, Rtype::A)).unwrap();
+        socket.send(&query.finish()).unwrap();
+    };
+    (0..WINDOW.min(count)).for_each(ask);
+    let mut right = std::collections::BTreeSet::new();
+    let mut reply = [0; 4096];
+    for asked in WINDOW..count + WINDOW {
+        let length = socket.recv(&mut reply).unwrap();
+        let reply = Message::from_octets(&reply[..length]).unwrap();
+        let told: Vec<_> =
+            reply.answer().unwrap().limit_to::<A>().map(|one| one.unwrap().data().addr()).collect();
+        if told == [address] {
+            right.insert(reply.header().id());
+        }
+        if asked < count {
+            ask(asked);
+        }
+    }
+    println!("\nreply {} right", right.len());
 }
 
 fn ask_tcp(argument: &str, patience: Duration) {
