@@ -194,22 +194,17 @@ impl Network {
 
     /// Ends the process. True when there was one.
     pub(crate) fn end(&mut self) -> Result<bool> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => match Client::connect(&self.socket) {
-                Err(error) if error.is_absent() => {
-                    dpack_network::remove_leftovers(&self.socket);
-                    return Ok(false);
-                }
-                client => client.environment()?,
-            },
-        };
-        client.shutdown().environment()?;
-        if let Some(child) = self.child.take() {
+        // The one that is known may have been killed, and another one may run.
+        let mut told = self.client.take().is_some_and(|client| client.shutdown().is_ok());
+        if !told && let Some(client) = self.find(|| false)? {
+            client.shutdown().environment()?;
+            told = true;
+        }
+        if told && let Some(child) = self.child.take() {
             let _ = child.wait();
         }
         dpack_network::remove_leftovers(&self.socket);
-        Ok(true)
+        Ok(told)
     }
 }
 

@@ -29,7 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ports::{Host, Workers};
 use crate::socket_path;
-use crate::topology::{Neighbours, Topology, namespace, told_at};
+use crate::topology::{Neighbours, Topology, forget, namespace};
 use project::Project;
 pub use trial::try_out;
 
@@ -117,7 +117,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 
 /// Takes away what a network process that has gone left on disk, if anything.
 pub fn remove_leftovers(socket: &Path) {
-    let _ = std::fs::remove_file(told_at(socket));
+    forget(socket);
     let _ = std::fs::remove_file(socket);
 }
 

@@ -23,7 +23,7 @@ use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
 use links::{Confined, Link};
-pub(crate) use neighbours::{Neighbours, told_at};
+pub(crate) use neighbours::{Neighbours, forget};
 use netlink::Netlink;
 use rustix::io::Errno;
 pub use subnet::NETWORKS;

@@ -18,9 +18,16 @@ use rustix::fs::FlockOperation;
 
 const SUBNETS: &str = "subnets";
 
-/// Where this project's subnets are told, for the control socket.
-pub(crate) fn told_at(socket: &Path) -> PathBuf {
-    socket.with_extension(SUBNETS)
+/// Takes away what a project with this control socket told.
+pub(crate) fn forget(socket: &Path) {
+    let own = socket.with_extension(SUBNETS);
+    let _ = fs::remove_file(aside(&own));
+    let _ = fs::remove_file(own);
+}
+
+/// The file on its way to that name.
+fn aside(own: &Path) -> PathBuf {
+    own.with_extension("subnets.new")
 }
 
 /// What this project tells, and others told.
@@ -36,7 +43,7 @@ pub(super) struct Held(#[expect(dead_code, reason = "closed when dropped")] File
 impl Neighbours {
     /// For a project with this control socket, which lies in a folder of its own among those of the others.
     pub(crate) fn new(socket: &Path) -> Neighbours {
-        Neighbours { own: told_at(socket) }
+        Neighbours { own: socket.with_extension(SUBNETS) }
     }
 
     /// Waits until no other project chooses. None where the folder cannot be locked.
@@ -60,7 +67,7 @@ impl Neighbours {
     /// Tells what this project has.
     pub(super) fn tell(&self, subnets: &[IpNet]) -> io::Result<()> {
         let lines: String = subnets.iter().map(|subnet| format!("{subnet}\n")).collect();
-        let aside = self.own.with_extension("new");
+        let aside = aside(&self.own);
         fs::write(&aside, lines)?;
         fs::rename(aside, &self.own)
     }
