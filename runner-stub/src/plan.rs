@@ -102,12 +102,17 @@ pub(crate) struct Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
-            write!(f, "{} {}", format!("{:?}", step.action).to_lowercase(), step.container)?;
+            write!(f, "{} {}", format!("{:?}", step.action).to_ascii_lowercase(), step.container)?;
             if !step.after.is_empty() {
                 write!(f, " after {}", step.after.join(", "))?;
             }
             for need in step.needs.iter().filter(|need| need.condition != Condition::Started) {
-                write!(f, " when {} is {}", need.service, format!("{:?}", need.condition).to_lowercase())?;
+                write!(
+                    f,
+                    " when {} is {}",
+                    need.service,
+                    format!("{:?}", need.condition).to_ascii_lowercase()
+                )?;
             }
             writeln!(f)?;
         }

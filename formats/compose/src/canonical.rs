@@ -270,7 +270,7 @@ pub(crate) fn integer(node: &mut Node, path: &Path<'_>, report: &mut Report) {
 pub(crate) fn decimal(node: &mut Node, path: &Path<'_>, report: &mut Report) {
     let Value::Text(text) = &node.value else { return };
     let whole = text.parse::<i64>().ok().map(Number::from);
-    match whole.or_else(|| text.parse().ok().and_then(Number::from_f64)) {
+    match whole.or_else(|| short::size::float(text).and_then(Number::from_f64)) {
         Some(number) => node.value = Value::Number(number),
         None => {
             report.error(node.at, path, format!("expected a number, found `{text}`"));

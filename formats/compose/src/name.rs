@@ -53,8 +53,15 @@ pub fn is_valid(name: &str) -> bool {
 
 /// What Compose makes of a folder's name.
 fn from_folder(folder: &str) -> String {
-    let lower = folder.to_lowercase();
-    let kept =
-        lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
+    // The two letters beyond ASCII whose lower case is of it; `str::to_lowercase` has tables for all the others.
+    let lower = |letter: char| match letter {
+        '\u{130}' => 'i',
+        '\u{212a}' => 'k',
+        letter => letter.to_ascii_lowercase(),
+    };
+    let kept = folder
+        .chars()
+        .map(lower)
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
     kept.collect::<String>().trim_start_matches(['-', '_']).to_owned()
 }

@@ -122,7 +122,7 @@ pub(crate) fn mounts(input: &BundleInput<'_>) -> Result<Vec<Mount>, BundleError>
                     made.options.retain(|option| option != "rro");
                 }
                 if let Some(propagation) = propagation {
-                    made.options[1] = format!("{propagation:?}").to_lowercase();
+                    made.options[1] = format!("{propagation:?}").to_ascii_lowercase();
                 }
                 made
             }

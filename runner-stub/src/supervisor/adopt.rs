@@ -85,6 +85,8 @@ impl Supervisor {
 /// When this machine was started, by its clock of now; far in the future when `/proc` does not tell.
 fn booted() -> u64 {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let seconds: Option<f64> = uptime.split_whitespace().next().and_then(|text| text.parse().ok());
-    seconds.map_or(u64::MAX, |seconds| time::now().saturating_sub((seconds * 1e9) as u64))
+    // `12345.67`, with two digits behind the point.
+    let hundredths =
+        uptime.split_whitespace().next().and_then(|text| text.replace('.', "").parse::<u64>().ok());
+    hundredths.map_or(u64::MAX, |time| time::now().saturating_sub(time.saturating_mul(10_000_000)))
 }

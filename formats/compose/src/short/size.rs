@@ -27,8 +27,34 @@ fn bytes(text: &str, base: u64) -> Result<u64, String> {
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(unit).ok_or_else(wrong);
     }
-    let value: f64 = number.parse().map_err(|_| wrong())?;
+    let value = float(number).ok_or_else(wrong)?;
     let bytes = value * unit as f64;
     // Casts from floats saturate; beyond 2^53 nobody means single bytes.
     if bytes.is_finite() && bytes < 9e18 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// A number in decimal digits, with a point or an exponent; right to fifteen digits. Read by `serde_json`, which is there in any
+/// case: the tables of `str::parse` are 14 KB of every executable.
+pub(crate) fn float(text: &str) -> Option<f64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    // JSON wants one digit on either side of the point, and no further zero before it.
+    let (whole, rest) = leading_digits(digits);
+    let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), leading_digits);
+    // JSON takes white space around it.
+    if whole.is_empty() && fraction.is_empty() || rest.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return None;
+    }
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    let fraction = if fraction.is_empty() { "0" } else { fraction };
+    serde_json::from_slice(format!("{sign}{whole}.{fraction}{rest}").as_bytes()).ok()
+}
+
+fn leading_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }

@@ -128,3 +128,31 @@ fn mount_options() {
         assert!(mount::mode(mode).is_err(), "{mode}");
     }
 }
+
+#[test]
+fn floats_are_what_the_standard_library_reads() {
+    for text in [
+        "0",
+        "-0",
+        "+1.5",
+        ".5",
+        "5.",
+        "007.50",
+        "1e3",
+        "1.E+3",
+        "-2.5e-7",
+        "0.1",
+        "123456789.125",
+        "1e22",
+        "00",
+        "-.0",
+        "0.30000000000001",
+    ] {
+        assert_eq!(size::float(text), text.parse::<f64>().ok(), "{text}");
+    }
+    for text in
+        ["", ".", "-", "e3", "1e", "1.5 ", " 1", "1_0", "inf", "NaN", "0x1", "1e400", "--1", "1.2.3", "1e5 "]
+    {
+        assert_eq!(size::float(text), None, "{text}");
+    }
+}

@@ -410,8 +410,19 @@ fn weight_of_shares(shares: u64) -> u64 {
     let log = (shares as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
-    let weight = 10_f64.powf(exponent).ceil() as u64;
+    let weight = ten_to(exponent).ceil() as u64;
     weight.clamp(1, 10_000)
+}
+
+/// 10 to the power of something between 0 and 4. `f64::powf` brings 8 KB of tables.
+fn ten_to(exponent: f64) -> f64 {
+    let part = exponent.fract() * std::f64::consts::LN_10;
+    let (mut term, mut sum) = (1.0, 1.0);
+    for number in 1_u8..30 {
+        term *= part / f64::from(number);
+        sum += term;
+    }
+    (1..=4).filter(|power| f64::from(*power) <= exponent).fold(sum, |sum, _| sum * 10.0)
 }
 
 #[cfg(test)]
@@ -426,6 +437,15 @@ mod tests {
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn weights_are_those_of_the_standard_library() {
+        for shares in 3..262_144_u64 {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            assert_eq!(weight_of_shares(shares), 10_f64.powf(exponent).ceil() as u64, "{shares}");
+        }
     }
 
     #[test]
