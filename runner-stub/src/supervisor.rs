@@ -35,13 +35,14 @@ mod state;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
-use dpack_sandbox::role::take_fd;
+use dpack_sandbox::harden;
+use dpack_sandbox::role::{launcher, take_fd};
 use dpack_store::Driver;
 use serde::{Deserialize, Serialize};
 
@@ -106,14 +107,23 @@ pub(crate) fn main() -> Result<()> {
     nix::sys::signal::SigSet::all().thread_unblock().context("failed to unblock signals")?;
     let ready = File::from(take_fd(READY).context("the supervisor was started without a pipe")?);
     match prepare() {
-        Ok(Some((supervisor, lock))) => run(supervisor, lock, ready),
+        Ok(Some(prepared)) => run(prepared, ready),
         Ok(None) => say(ready, &Ready::Another),
         Err(error) => say(ready, &Ready::Failed(Failure::of(&error))),
     }
 }
 
-/// Reads the commission and takes the lock. Nothing when another supervisor is there.
-fn prepare() -> Result<Option<(Rc<Supervisor>, Lock)>> {
+/// A supervisor before its first request.
+struct Prepared {
+    supervisor: Rc<Supervisor>,
+    lock: Lock,
+    /// Readable when the launcher has ended.
+    launcher: OwnedFd,
+}
+
+/// Reads the commission, takes the lock, and gives up what is not needed from here on. Nothing when another supervisor is
+/// there.
+fn prepare() -> Result<Option<Prepared>> {
     let argument = std::env::args().nth(1).context("the supervisor was started without its commission")?;
     let commission: Commission =
         json::decode(argument.as_bytes()).context("the supervisor's commission makes no sense")?;
@@ -121,10 +131,17 @@ fn prepare() -> Result<Option<(Rc<Supervisor>, Lock)>> {
     let payload = take_fd(PAYLOAD).context("the supervisor was started without its executable")?;
     let Some(lock) = Lock::take(&project)? else { return Ok(None) };
     let executable = Executable::open(payload.into())?;
-    Ok(Some((Rc::new(Supervisor::new(commission, executable)), lock)))
+    let launcher = launcher::start(executable.program_length()).map_err(sandbox_failure)?;
+    // To find out takes mounts. Only who needs a driver needs to know that there was none to be found.
+    let driver =
+        storage_driver(&commission.paths.data, commission.driver).map_err(|error| Failure::of(&error));
+    harden::supervisor().map_err(sandbox_failure)?;
+    let supervisor = Rc::new(Supervisor::new(commission, executable, driver));
+    Ok(Some(Prepared { supervisor, lock, launcher }))
 }
 
-fn run(supervisor: Rc<Supervisor>, lock: Lock, ready: File) -> Result<()> {
+fn run(prepared: Prepared, ready: File) -> Result<()> {
+    let Prepared { supervisor, lock, launcher } = prepared;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -137,7 +154,7 @@ fn run(supervisor: Rc<Supervisor>, lock: Lock, ready: File) -> Result<()> {
             Err(error) => return say(ready, &Ready::Failed(Failure::of(&error))),
         };
         say(ready, &Ready::Listening)?;
-        serve::serve(supervisor, listener).await
+        serve::serve(supervisor, listener, launcher).await
     });
     // No client connects to us any more, and nobody else listens before the lock is free.
     let _ = files::remove(&project.socket());

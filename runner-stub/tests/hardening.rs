@@ -37,12 +37,29 @@ fn role(app: &App, role: &str) -> i32 {
     found.unwrap_or_else(|| panic!("no {role} runs"))
 }
 
+/// A child of a process, by the name it was started under.
+fn child(parent: i32, name: &str) -> i32 {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    let named = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
+    };
+    let mut pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.find(named).unwrap_or_else(|| panic!("no {name} among {children}"))
+}
+
+const CHOWN: u64 = 1 << 0;
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const FOWNER: u64 = 1 << 3;
+const FSETID: u64 = 1 << 4;
 const KILL: u64 = 1 << 5;
 const NET_BIND_SERVICE: u64 = 1 << 10;
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
+const MKNOD: u64 = 1 << 27;
+const SETFCAP: u64 = 1 << 31;
 
 #[test]
 fn each_process_keeps_what_it_needs() {
@@ -59,7 +76,14 @@ fn each_process_keeps_what_it_needs() {
     assert_eq!((capabilities(network, "CapBnd"), status(network, "NoNewPrivs").as_str()), (0, "1"));
     assert_eq!(status(network, "Seccomp"), "2");
 
-    // The supervisor needs what it has: where overlayfs works, it finds that out.
+    let supervisor = app.supervisor().unwrap();
+    let files = CHOWN | DAC_OVERRIDE | DAC_READ_SEARCH | FOWNER | FSETID | MKNOD | SETFCAP;
+    let needed = files | KILL | SYS_PTRACE;
+    assert_eq!((capabilities(supervisor, "CapEff"), capabilities(supervisor, "CapPrm")), (needed, needed));
+    assert_eq!((capabilities(supervisor, "CapBnd"), status(supervisor, "NoNewPrivs").as_str()), (0, "1"));
+    assert_eq!(status(supervisor, "Seccomp"), "2");
+
+    // It found out before whether overlayfs works.
     if std::env::var_os("DPACK_TEST_OLD_KERNEL").is_none() {
         let driver = fs::read_to_string(app.path("data/layers/driver")).unwrap();
         assert!(driver.contains(" overlay "), "{driver}");
@@ -103,4 +127,21 @@ fn a_shim_that_is_killed_leaves_no_control_group() {
     rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
     eventually("it has ended", || app.state("test-it-1") == "exited");
     eventually("its groups are gone", || folders.iter().all(|dir| !dir.exists()));
+}
+
+#[test]
+fn without_its_launcher_a_supervisor_makes_way_for_the_next() {
+    let app = App::new(json!({"it": {"command": "sleep 1000"}}));
+    app.ok(&["up", "-d"]);
+    let supervisor = app.supervisor().unwrap();
+    let launcher = child(supervisor, "dpack-launcher");
+    let process = rustix::process::Pid::from_raw(launcher).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    eventually("the supervisor has left", || app.supervisor().is_none());
+    assert!(app.supervisor_log().contains("launcher was killed"), "{}", app.supervisor_log());
+    app.ok(&["restart", "-t", "0", "it"]);
+    assert_eq!(app.state("test-it-1"), "running");
+    let second = child(app.supervisor().unwrap(), "dpack-launcher");
+    app.kill_supervisor();
+    eventually("the launcher has ended", || status(second, "State").is_empty());
 }

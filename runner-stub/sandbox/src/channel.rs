@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -10,6 +10,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::role::Order;
 use crate::{Error, Failure};
 
 /// What is said while a container is created and started.
@@ -38,12 +39,21 @@ pub(crate) enum Message {
     Root,
     /// To the keeper of IDs: where the questions come.
     Listener,
+    /// To the launcher: a role, and its descriptors.
+    Launch(Order),
+    /// From it: the process, which is the receiver's child, and the socket on which that tells how it went.
+    Launched {
+        /// Its number.
+        pid: i32,
+    },
     /// It did not work out.
     Failed(Failure),
 }
 
 /// Longest message: an error with paths in it.
 const LONGEST: usize = 32 * 1024;
+/// Most descriptors of one message: those of a role that is launched.
+const MOST_DESCRIPTORS: usize = 8;
 
 /// One end.
 #[derive(Debug)]
@@ -61,18 +71,23 @@ impl Channel {
         Channel(fd)
     }
 
-    pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
     pub(crate) fn send(&self, message: &Message, descriptor: Option<&OwnedFd>) -> Result<(), Error> {
+        let descriptor = descriptor.map(AsFd::as_fd);
+        self.send_with(message, descriptor.as_slice())
+    }
+
+    /// With at most [`MOST_DESCRIPTORS`].
+    pub(crate) fn send_with(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let failed = |source: std::io::Error| Error::System { step: "send a message", source };
         let text = serde_json::to_vec(message).map_err(|e| failed(e.into()))?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = descriptor.map(|fd| [fd.as_fd()]);
-        if let Some(descriptors) = &descriptors {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
         }
         rustix::net::sendmsg(&self.0, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL)
             .map_err(|e| failed(e.into()))?;
@@ -81,9 +96,15 @@ impl Channel {
 
     /// The next message; none when the other end is closed.
     pub(crate) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>, Error> {
+        let received = self.receive_with()?;
+        Ok(received.map(|(message, descriptors)| (message, descriptors.into_iter().next())))
+    }
+
+    /// The next message with all of its descriptors; none when the other end is closed.
+    pub(crate) fn receive_with(&self) -> Result<Option<(Message, Vec<OwnedFd>)>, Error> {
         let failed = |source: std::io::Error| Error::System { step: "receive a message", source };
         let mut text = vec![0_u8; LONGEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
             let mut slices = [IoSliceMut::new(&mut text)];
@@ -97,15 +118,16 @@ impl Channel {
         if received.bytes == 0 {
             return Ok(None);
         }
-        if received.flags.contains(ReturnFlags::TRUNC) {
+        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(failed(std::io::ErrorKind::InvalidData.into()));
         }
-        let descriptor = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        let descriptors = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
             _ => None,
         });
+        let descriptors = descriptors.flatten().collect();
         let message = serde_json::from_slice(&text[..received.bytes]).map_err(|e| failed(e.into()))?;
-        Ok(Some((message, descriptor)))
+        Ok(Some((message, descriptors)))
     }
 
     /// Whether the other end is closed.

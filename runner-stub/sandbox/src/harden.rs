@@ -4,10 +4,10 @@
 //! |---|---|---|---|
 //! | shim | `CAP_KILL` | those of its loop | the container's folder, its control group |
 //! | network | the network's, and joining namespaces | none that execute, mount, trace or load | |
+//! | supervisor | those of files, and signals | as network, and none that make or join namespaces | |
 //!
-//! Capabilities are those of the project's user namespace: none of them means anything outside of it. The supervisor keeps
-//! all: it mounts to find the storage driver, and a bounding set, a filter and landlock would be handed down to the containers
-//! that it starts.
+//! Capabilities are those of the project's user namespace: none of them means anything outside of it. The launcher
+//! ([`crate::role::launcher`]) keeps all: containers have theirs from it.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::process::confine;
-use crate::spec::{Seccomp, Syscall};
+use crate::spec::{Argument, Seccomp, Syscall};
 use crate::sys::landlock;
 use crate::{Error, seccomp, sys};
 
@@ -28,14 +28,18 @@ const SHIM_CALLS: &str = "_llseek access brk clock_gettime clock_gettime64 clock
     readlinkat readv rename renameat renameat2 restart_syscall rmdir rt_sigaction rt_sigprocmask rt_sigreturn sched_yield \
     set_robust_list sigaltstack sigreturn stat statx tgkill tkill uname unlink unlinkat wait4 waitid write writev";
 
-/// What the network process never calls and a fault would: other programs, mounts, other processes, the kernel's own
-/// interfaces. It has threads, and the kernel's calls for networks are many, so that these are named instead of the others.
-const NETWORK_REFUSED: &str = "acct add_key bpf chroot delete_module execve execveat finit_module fsconfig fsmount fsopen \
+/// What network process and supervisor never call and a fault would: other programs, mounts, other processes, the kernel's own
+/// interfaces. They have threads and libraries, so that these are named
+/// instead of the others.
+const REFUSED: &str = "acct add_key bpf chroot delete_module execve execveat finit_module fsconfig fsmount fsopen \
     fspick init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl \
     lookup_dcookie mount mount_setattr move_mount move_pages name_to_handle_at nfsservctl open_by_handle_at open_tree \
     perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv process_vm_writev ptrace quotactl \
     quotactl_fd reboot request_key setdomainname sethostname settimeofday swapoff swapon syslog umount umount2 \
     userfaultfd vhangup";
+
+/// How a process gets into other namespaces, beside `clone`.
+const NAMESPACES: &str = "setns unshare";
 
 /// landlock(7), "Filesystem actions".
 mod right {
@@ -76,9 +80,31 @@ pub fn network() -> Result<(), Error> {
         | CapabilitySet::NET_BIND_SERVICE
         | CapabilitySet::SYS_ADMIN
         | CapabilitySet::SYS_PTRACE;
-    let calls = NETWORK_REFUSED.split_whitespace().map(str::to_owned).collect();
-    let filter = profile("SCMP_ACT_ALLOW", calls, "SCMP_ACT_ERRNO");
     drop_capabilities(keep)?;
+    install(&refusing(REFUSED))
+}
+
+/// The supervisor, before it has threads and after it has its launcher. It writes files that belong to all IDs of the
+/// project, signals their processes, and sees by `/proc/PID/exe` which of those in a control group are ours to move: landlock
+/// would close that to it, and it makes folders for bind mounts wherever the project says. Whiteouts are device nodes, which
+/// only the device's root needs a capability for, before Linux 5.8.
+pub fn supervisor() -> Result<(), Error> {
+    let keep = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::KILL
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::SYS_PTRACE;
+    drop_capabilities(keep)?;
+    let mut filter = refusing(&format!("{REFUSED} {NAMESPACES}"));
+    // glibc goes on with `clone` when there is no other; a filter cannot see the flags of this one (seccomp_unotify(2)).
+    filter.syscalls.push(refusal("clone3", Some(nix::libc::ENOSYS.cast_unsigned()), Vec::new()));
+    let user = u64::from(nix::libc::CLONE_NEWUSER.cast_unsigned());
+    let flag = Argument { index: 0, value: user, value_two: user, op: "SCMP_CMP_MASKED_EQ".to_owned() };
+    filter.syscalls.push(refusal("clone", None, vec![flag]));
     install(&filter)
 }
 
@@ -127,6 +153,14 @@ fn restrict_files(rules: &[Rule]) -> Result<(), Error> {
     landlock::restrict(&set).map_err(failed)
 }
 
+fn refusing(names: &str) -> Seccomp {
+    profile("SCMP_ACT_ALLOW", names.split_whitespace().map(str::to_owned).collect(), "SCMP_ACT_ERRNO")
+}
+
+fn refusal(name: &str, errno_ret: Option<u32>, args: Vec<Argument>) -> Syscall {
+    Syscall { names: vec![name.to_owned()], action: "SCMP_ACT_ERRNO".to_owned(), errno_ret, args }
+}
+
 fn profile(default: &str, names: Vec<String>, action: &str) -> Seccomp {
     let rule = Syscall { names, action: action.to_owned(), errno_ret: None, args: Vec::new() };
     Seccomp {
@@ -152,7 +186,7 @@ mod tests {
     /// A name with a mistake in it would be left out without a word.
     #[test]
     fn every_call_that_is_named_exists_on_some_machine() {
-        for name in SHIM_CALLS.split_whitespace().chain(NETWORK_REFUSED.split_whitespace()) {
+        for name in [SHIM_CALLS, REFUSED, NAMESPACES].into_iter().flat_map(str::split_whitespace) {
             assert!(seccomp::is_known(name), "{name}");
         }
     }

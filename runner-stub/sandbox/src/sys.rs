@@ -31,6 +31,17 @@ pub(crate) fn fork() -> io::Result<Option<i32>> {
     }
 }
 
+/// `fork`, but the child is our parent's (`CLONE_PARENT`, clone(2)).
+///
+/// For single-threaded roles. The child must execute another program, and call nothing of the C library that asks for
+/// its thread's number before: the library still knows ours.
+pub(crate) fn fork_sibling() -> io::Result<Option<i32>> {
+    let flags = c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: numbers only; without CLONE_VM the child has its own copy of all memory, and the caller has one thread.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) })?;
+    Ok((pid != 0).then(|| i32::try_from(pid).unwrap_or(i32::MAX)))
+}
+
 /// Ends at once: no destructors, no flushing of buffers that belong to the parent.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes a number and does not return.

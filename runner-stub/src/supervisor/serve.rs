@@ -1,5 +1,6 @@
 //! The socket: who may ask, what was asked, and the events that go back.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::pidfd;
 use super::reporter::Reporter;
 use super::state::Supervisor;
 use crate::failure::{Context as _, Failure};
@@ -28,8 +30,14 @@ pub(crate) fn listen(supervisor: &Supervisor) -> Result<UnixListener> {
         .environment()
 }
 
-/// Serves until nobody needs a supervisor.
-pub(crate) async fn serve(supervisor: Rc<Supervisor>, mut listener: UnixListener) -> Result<()> {
+/// Serves until nobody needs a supervisor, or until it can start nothing any more: then the next command starts another.
+pub(crate) async fn serve(
+    supervisor: Rc<Supervisor>,
+    mut listener: UnixListener,
+    launcher: OwnedFd,
+) -> Result<()> {
+    let launcher = pidfd::status(launcher);
+    tokio::pin!(launcher);
     loop {
         let quieter = supervisor.quieter.notified();
         tokio::select! {
@@ -45,6 +53,7 @@ pub(crate) async fn serve(supervisor: Rc<Supervisor>, mut listener: UnixListener
                 continue;
             }
             () = quieter => {}
+            _ = &mut launcher => return Err(Failure::environment("the launcher was killed").into()),
             () = tokio::time::sleep(LOOK) => {
                 // A runtime folder goes when its user logs out (pam_systemd), and comes again.
                 if !supervisor.project.socket().exists() {

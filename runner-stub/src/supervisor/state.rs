@@ -1,6 +1,6 @@
 //! What the supervisor keeps in memory: all of it can be found again on disk.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use dpack_sandbox::cgroup::Place;
+use dpack_store::Store;
 use dpack_store::driver::Found;
-use dpack_store::{Driver, Store};
 use tokio::sync::Notify;
 
 use super::Commission;
 use super::create::store_kind;
 use super::network::Network;
 use crate::container::{Container, Identity, Supervision};
+use crate::failure::Failure;
 use crate::health::Health;
 use crate::paths::{Paths, ProjectPaths};
 use crate::payload::Executable;
@@ -33,8 +34,7 @@ pub(crate) struct Supervisor {
     pub(crate) executable: Arc<Executable>,
     /// `full` or `single`.
     pub(crate) id_map: String,
-    asked_driver: Option<Driver>,
-    driver: OnceCell<Found>,
+    driver: Result<Found, Failure>,
     /// Its user namespace is new.
     pub(crate) new_namespace: bool,
     /// The connection to the network process.
@@ -77,7 +77,11 @@ pub(crate) struct Unit {
 
 impl Supervisor {
     /// A supervisor that knows of no container yet.
-    pub(crate) fn new(commission: Commission, executable: Executable) -> Self {
+    pub(crate) fn new(
+        commission: Commission,
+        executable: Executable,
+        driver: Result<Found, Failure>,
+    ) -> Self {
         let project = commission.paths.project(&commission.project);
         let network = Network::new(&project, executable.program_length());
         Self {
@@ -86,8 +90,7 @@ impl Supervisor {
             project,
             executable: Arc::new(executable),
             id_map: commission.id_map,
-            asked_driver: commission.driver,
-            driver: OnceCell::new(),
+            driver,
             new_namespace: commission.new_namespace,
             network: Arc::new(Mutex::new(network)),
             units: RefCell::default(),
@@ -108,13 +111,7 @@ impl Supervisor {
 
     /// How containers get their root file systems.
     pub(crate) fn driver(&self) -> Result<&Found> {
-        match self.driver.get() {
-            Some(found) => Ok(found),
-            None => {
-                let found = super::storage_driver(&self.paths.data, self.asked_driver)?;
-                Ok(self.driver.get_or_init(|| found))
-            }
-        }
+        self.driver.as_ref().map_err(|failure| failure.clone().into())
     }
 
     /// A container by name.

@@ -94,7 +94,8 @@ impl Place {
         let managed = systemd::is_there();
         let mut top = folders.v2.as_ref().and_then(top);
         if managed && (wanted || (limits && top.is_none())) {
-            match systemd::start_scope(uid, &scope.name, scope.slice.as_deref(), std::process::id()) {
+            let movers = crate::role::launcher::with_launcher();
+            match systemd::start_scope(uid, &scope.name, scope.slice.as_deref(), &movers) {
                 Ok(()) => {
                     place.mortal = !systemd::lingers(uid);
                     folders = hierarchy::of("self");

@@ -27,9 +27,9 @@ pub(super) fn lingers(uid: u32) -> bool {
     uid == 0 || Path::new("/var/lib/systemd/linger").join(name).exists()
 }
 
-/// Puts a process into a new scope, in a slice other than the manager's own choice if one is named, and waits until it is
+/// Puts processes into a new scope, in a slice other than the manager's own choice if one is named, and waits until they are
 /// there.
-pub(super) fn start_scope(uid: u32, name: &str, slice: Option<&str>, pid: u32) -> io::Result<()> {
+pub(super) fn start_scope(uid: u32, name: &str, slice: Option<&str>, pids: &[u32]) -> io::Result<()> {
     let mut connection = Connection::open(&socket(uid), uid)?;
     let mut body = Encoder::default();
     body.string(name).string("fail").array(8, |properties| {
@@ -39,8 +39,10 @@ pub(super) fn start_scope(uid: u32, name: &str, slice: Option<&str>, pid: u32) -
         property(properties, "Description");
         properties.signature("s").string("containers of dpack");
         property(properties, "PIDs");
-        properties.signature("au").array(4, |pids| {
-            pids.u32(pid);
+        properties.signature("au").array(4, |numbers| {
+            for pid in pids {
+                numbers.u32(*pid);
+            }
         });
         property(properties, "Delegate");
         properties.signature("b").u32(1);

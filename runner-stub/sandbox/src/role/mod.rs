@@ -9,6 +9,7 @@
 //! have threads that hold the allocator's lock.
 
 mod enter;
+pub mod launcher;
 mod plan;
 mod program;
 
@@ -23,6 +24,7 @@ use crate::Error;
 use crate::compat::pidfd;
 use crate::idmap::IdMap;
 use crate::sys::{self, CStringArray};
+pub(crate) use launcher::Order;
 use plan::{Plan, STEP_PREPARE};
 
 const STEP_USER_NAMESPACE: &str = "create a user namespace";
@@ -131,17 +133,22 @@ impl<'a> Spawn<'a> {
 
     /// Starts it as a child.
     pub fn spawn(self) -> Result<Child, Error> {
+        if let Some(launched) = launcher::launch(&self) {
+            return launched;
+        }
         let plan = Plan::new(&self)?;
-        let (ours, theirs) = plan.socket_pair()?;
-        let Some(pid) = sys::fork().map_err(|source| plan.error("fork", source))? else {
-            let (step, source) = plan.run(&theirs);
-            let errno = source.raw_os_error().unwrap_or(0).to_le_bytes();
-            let _ = rustix::io::write(&theirs, &[step, errno[0], errno[1], errno[2], errno[3]]);
-            sys::exit_now(125)
+        let (ours, theirs) = self.socket_pair()?;
+        let Some(pid) = sys::fork().map_err(|source| self.error("fork", source))? else {
+            plan.run_or_exit(&theirs)
         };
         drop(theirs);
-        let child = Child::of(pid).map_err(|source| plan.error(STEP_PREPARE, source))?;
-        let result = plan.attend(&ours, pid);
+        self.watch(pid, &ours)
+    }
+
+    /// Waits until a child of ours has executed the role; it is killed when it cannot.
+    fn watch(&self, pid: i32, socket: &OwnedFd) -> Result<Child, Error> {
+        let child = Child::of(pid).map_err(|source| self.error(STEP_PREPARE, source))?;
+        let result = self.attend(socket, pid);
         if result.is_err() {
             let _ = pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
             let _ = child.wait();
@@ -153,18 +160,18 @@ impl<'a> Spawn<'a> {
     pub fn replace(self) -> Error {
         let attempt = || -> Result<Infallible, Error> {
             let plan = Plan::new(&self)?;
-            let (ours, theirs) = plan.socket_pair()?;
+            let (ours, theirs) = self.socket_pair()?;
             if plan.needs_help() {
                 // Whoever has the map written has to stay outside of the namespace.
                 let own = std::process::id().cast_signed();
-                if sys::fork().map_err(|source| plan.error("fork", source))?.is_none() {
+                if sys::fork().map_err(|source| self.error("fork", source))?.is_none() {
                     drop(theirs);
-                    sys::exit_now(i32::from(plan.attend(&ours, own).is_err()));
+                    sys::exit_now(i32::from(self.attend(&ours, own).is_err()));
                 }
             }
             drop(ours);
             let (step, source) = plan.run(&theirs);
-            Err(plan.failure(step, source))
+            Err(self.failure(step, source))
         };
         match attempt() {
             Err(error) => error,
@@ -247,12 +254,13 @@ pub fn take_fd(number: RawFd) -> Option<OwnedFd> {
     (number > 2).then(|| sys::inherited(number)).flatten()
 }
 
-/// The roles of this crate by `argv[0]`: `dpack-shim`, `dpack-exec`, `dpack-oci`. Call first thing in `main`; does not return for them.
+/// The roles of this crate by `argv[0]`: `dpack-shim`, `dpack-exec`, `dpack-oci`, `dpack-launcher`. Call first thing in `main`; does not return for them.
 pub fn dispatch() {
     match std::env::args_os().next().as_deref().and_then(OsStr::to_str) {
         Some(crate::shim::ROLE) => crate::shim::main(),
         Some(crate::exec::ROLE) => crate::exec::main(),
         Some(crate::oci::ROLE) => crate::oci::main(),
+        Some(launcher::ROLE) => launcher::main(),
         _ => {}
     }
 }

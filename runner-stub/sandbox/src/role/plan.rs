@@ -58,39 +58,6 @@ impl<'a> Plan<'a> {
         matches!(self.enter, Enter::NewFull)
     }
 
-    pub(super) fn error(&self, step: &'static str, source: io::Error) -> Error {
-        Error::Role { role: self.spawn.role.to_owned(), step, source }
-    }
-
-    pub(super) fn socket_pair(&self) -> Result<(OwnedFd, OwnedFd), Error> {
-        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(|e| self.error(STEP_PREPARE, e.into()))
-    }
-
-    /// The parent's part: writes the map when asked, until the child has executed the role (which closes the socket).
-    pub(super) fn attend(&self, socket: &OwnedFd, pid: i32) -> Result<(), Error> {
-        loop {
-            let mut message = [0_u8; 5];
-            match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut message)) {
-                Ok(0) => return Ok(()),
-                Ok(1) => {
-                    let UserNamespace::New(IdMap::Full(full)) = &self.spawn.user_namespace else {
-                        return Err(Error::Vanished { process: "the new process" });
-                    };
-                    write_map(full, pid)?;
-                    let _ = rustix::io::write(socket, &[0]);
-                }
-                Ok(5) => {
-                    let [step, errno @ ..] = message;
-                    let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
-                    return Err(self.failure(step, source));
-                }
-                _ => return Err(Error::Vanished { process: "the new process" }),
-            }
-        }
-    }
-
     /// Becomes the role; returns the step that failed. Allocates nothing.
     pub(super) fn run(&self, socket: &OwnedFd) -> (u8, io::Error) {
         let error = match self.steps(socket) {
@@ -101,6 +68,14 @@ impl<'a> Plan<'a> {
         };
         let index = STEPS.iter().position(|step| *step == error.0).unwrap_or(0);
         (u8::try_from(index).unwrap_or(0), error.1)
+    }
+
+    /// The child's part; says over the socket what failed.
+    pub(super) fn run_or_exit(&self, socket: &OwnedFd) -> ! {
+        let (step, source) = self.run(socket);
+        let errno = source.raw_os_error().unwrap_or(0).to_le_bytes();
+        let _ = rustix::io::write(socket, &[step, errno[0], errno[1], errno[2], errno[3]]);
+        sys::exit_now(125)
     }
 
     fn steps(&self, socket: &OwnedFd) -> Result<OwnedFd, (&'static str, io::Error)> {
@@ -135,9 +110,44 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
+}
+
+impl Spawn<'_> {
+    pub(super) fn error(&self, step: &'static str, source: io::Error) -> Error {
+        Error::Role { role: self.role.to_owned(), step, source }
+    }
+
+    pub(super) fn socket_pair(&self) -> Result<(OwnedFd, OwnedFd), Error> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|e| self.error(STEP_PREPARE, e.into()))
+    }
+
+    /// The parent's part: writes the map when asked, until the child has executed the role (which closes the socket).
+    pub(super) fn attend(&self, socket: &OwnedFd, pid: i32) -> Result<(), Error> {
+        loop {
+            let mut message = [0_u8; 5];
+            match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut message)) {
+                Ok(0) => return Ok(()),
+                Ok(1) => {
+                    let UserNamespace::New(IdMap::Full(full)) = &self.user_namespace else {
+                        return Err(Error::Vanished { process: "the new process" });
+                    };
+                    write_map(full, pid)?;
+                    let _ = rustix::io::write(socket, &[0]);
+                }
+                Ok(5) => {
+                    let [step, errno @ ..] = message;
+                    let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
+                    return Err(self.failure(step, source));
+                }
+                _ => return Err(Error::Vanished { process: "the new process" }),
+            }
+        }
+    }
 
     pub(super) fn failure(&self, step: u8, source: io::Error) -> Error {
-        let pid = if let UserNamespace::Join(pid) = self.spawn.user_namespace { pid } else { 0 };
+        let pid = if let UserNamespace::Join(pid) = self.user_namespace { pid } else { 0 };
         match STEPS.get(usize::from(step)).copied().unwrap_or(STEP_PREPARE) {
             STEP_USER_NAMESPACE => Error::UserNamespace(source),
             STEP_MAP => Error::IdMap(source),

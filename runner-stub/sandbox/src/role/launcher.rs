@@ -1,0 +1,149 @@
+//! The launcher: starts roles for a process that has given up what they need.
+//!
+//! ```text
+//! supervisor ── Launch, descriptors ──> launcher ── clone(CLONE_PARENT) ──> role
+//!     │ <── Launched, socket ──────────────┘                                 │
+//!     │ <── the step that failed, or the socket closes at `execve` ──────────┘
+//! ```
+//!
+//! Capabilities that are given up for good, a filter and landlock are handed down to whatever a process starts, and containers
+//! would have less than they asked for. So the supervisor starts a launcher first, which keeps everything and does nothing else.
+//! What it starts are children of the supervisor, which waits for them as for its own. It ends when the supervisor does.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::{Child, Spawn, UserNamespace, take_fd};
+use crate::channel::{Channel, Message};
+use crate::{Error, Failure, sys};
+
+/// `argv[0]` of the launcher.
+pub(super) const ROLE: &str = "dpack-launcher";
+
+const CHANNEL: RawFd = 3;
+
+/// A role to be started, without its descriptors: those are sent beside it, `log` first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    role: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    inherit_environment: bool,
+    log: bool,
+    /// The numbers of the other descriptors.
+    numbers: Vec<RawFd>,
+    join: Option<i32>,
+    program_length: Option<u64>,
+}
+
+/// This process's launcher.
+static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
+
+struct Launcher {
+    channel: Mutex<Channel>,
+    pid: i32,
+}
+
+/// Starts it, once, for all roles that this process starts from now on: in its user namespace, with its environment as it is
+/// now. A descriptor comes back that is readable when the launcher has ended.
+pub fn start(program_length: u64) -> Result<OwnedFd, Error> {
+    let (channel, theirs) = Channel::pair()?;
+    let child = Spawn::new(ROLE).program_length(program_length).fd(CHANNEL, theirs.fd()).spawn()?;
+    let _ = LAUNCHER.set(Launcher { channel: Mutex::new(channel), pid: child.pid });
+    Ok(child.pidfd)
+}
+
+/// This process, and its launcher if it has one.
+pub(crate) fn with_launcher() -> Vec<u32> {
+    let launcher = LAUNCHER.get().map(|launcher| launcher.pid.cast_unsigned());
+    [std::process::id()].into_iter().chain(launcher).collect()
+}
+
+/// Has the launcher start a role; none without a launcher.
+pub(super) fn launch(spawn: &Spawn<'_>) -> Option<Result<Child, Error>> {
+    LAUNCHER.get().map(|launcher| launcher.launch(spawn))
+}
+
+impl Launcher {
+    fn launch(&self, spawn: &Spawn<'_>) -> Result<Child, Error> {
+        let order = Order::of(spawn)?;
+        let log = spawn.log.into_iter();
+        let descriptors: Vec<BorrowedFd<'_>> =
+            log.chain(spawn.descriptors.iter().map(|(_, descriptor)| *descriptor)).collect();
+        // Held for one question and its answer; how the start goes is the new process's own answer.
+        let answer = {
+            let channel = self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            channel.send_with(&Message::Launch(order), &descriptors)?;
+            channel.expect("the launcher")?
+        };
+        let (Message::Launched { pid }, Some(socket)) = answer else {
+            return Err(Error::Vanished { process: "the launcher" });
+        };
+        spawn.watch(pid, &socket)
+    }
+}
+
+impl Order {
+    fn of(spawn: &Spawn<'_>) -> Result<Self, Error> {
+        let invalid = || spawn.error(super::plan::STEP_PREPARE, std::io::ErrorKind::InvalidInput.into());
+        let text = |text: &std::ffi::OsString| text.to_str().map(str::to_owned).ok_or_else(invalid);
+        let pair = |(name, value): &(_, _)| Ok((text(name)?, text(value)?));
+        let join = match spawn.user_namespace {
+            UserNamespace::Inherit => None,
+            UserNamespace::Join(pid) => Some(pid),
+            UserNamespace::New(_) | UserNamespace::JoinAt(_) => return Err(invalid()),
+        };
+        Ok(Order {
+            role: spawn.role.to_owned(),
+            arguments: spawn.arguments.iter().map(text).collect::<Result<_, _>>()?,
+            environment: spawn.environment.iter().map(pair).collect::<Result<_, _>>()?,
+            inherit_environment: spawn.inherit_environment,
+            log: spawn.log.is_some(),
+            numbers: spawn.descriptors.iter().map(|(number, _)| *number).collect(),
+            join,
+            program_length: spawn.program_length,
+        })
+    }
+
+    fn spawn<'a>(&'a self, descriptors: &'a [OwnedFd]) -> Spawn<'a> {
+        let (log, others) = descriptors.split_at(usize::from(self.log).min(descriptors.len()));
+        Spawn {
+            role: &self.role,
+            arguments: self.arguments.iter().map(Into::into).collect(),
+            environment: self.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            inherit_environment: self.inherit_environment,
+            descriptors: self.numbers.iter().copied().zip(others.iter().map(AsFd::as_fd)).collect(),
+            log: log.first().map(AsFd::as_fd),
+            user_namespace: self.join.map_or(UserNamespace::Inherit, UserNamespace::Join),
+            program_length: self.program_length,
+        }
+    }
+}
+
+/// Role entry.
+pub(super) fn main() -> ! {
+    let Some(channel) = take_fd(CHANNEL).map(Channel::from_fd) else { sys::exit_now(125) };
+    while let Ok(Some((Message::Launch(order), descriptors))) = channel.receive_with() {
+        let (answer, socket) = match begin(&order.spawn(&descriptors)) {
+            Ok((pid, socket)) => (Message::Launched { pid }, Some(socket)),
+            Err(error) => (Message::Failed(Failure::from(&error)), None),
+        };
+        if channel.send(&answer, socket.as_ref()).is_err() {
+            break;
+        }
+    }
+    sys::exit_now(0)
+}
+
+/// Starts it without waiting for `execve`: its number, and the socket that tells how it went.
+fn begin(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd), Error> {
+    let plan = Plan::new(spawn)?;
+    let (ours, theirs) = spawn.socket_pair()?;
+    match sys::fork_sibling().map_err(|source| spawn.error("fork", source))? {
+        Some(pid) => Ok((pid, ours)),
+        None => plan.run_or_exit(&theirs),
+    }
+}
