@@ -129,7 +129,7 @@ fn contiguous_from_zero(map: &str) -> Option<u32> {
 }
 
 /// A user without an entry has no name, but subuid(5) takes numbers too.
-fn user_name(passwd: &str, uid: u32) -> Option<String> {
+pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
@@ -148,7 +148,7 @@ pub(crate) fn outside_user() -> u32 {
     outside(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), own).unwrap_or(own)
 }
 
-fn outside(map: &str, id: u32) -> Option<u32> {
+pub(crate) fn outside(map: &str, id: u32) -> Option<u32> {
     ranges(map)?.iter().find_map(|range| {
         let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
         range.outside.checked_add(offset)
@@ -156,7 +156,7 @@ fn outside(map: &str, id: u32) -> Option<u32> {
 }
 
 /// `name-or-number:first:count` lines that belong to the user: (first, count).
-fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+pub(crate) fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     let mine = |owner: &str| Some(owner) == user || owner.parse() == Ok(uid);
     let parse = |line: &str| {
         let mut fields = line.trim().split(':');
@@ -168,13 +168,16 @@ fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
 }
 
 /// 0 is the user itself; the ranges follow one after the other.
-fn layout(own: u32, parts: &[(u32, u32)]) -> Vec<Range> {
+pub(crate) fn layout(own: u32, parts: &[(u32, u32)]) -> Vec<Range> {
     let mut ranges = vec![Range { inside: 0, outside: own, count: 1 }];
     let mut inside = 1_u32;
     for &(outside, count) in parts {
-        // What would not fit below 2^32 is left out.
+        // What would not fit below 2^32 is left out, and so is what is there already: the kernel takes no ID twice.
         let count = count.min(u32::MAX - inside);
-        if count > 0 {
+        let last = outside.saturating_add(count);
+        let again =
+            |range: &Range| range.outside < last && outside < range.outside.saturating_add(range.count);
+        if count > 0 && !ranges.iter().any(again) {
             ranges.push(Range { inside, outside, count });
             inside += count;
         }
@@ -242,6 +245,14 @@ mod tests {
         let ranges = layout(7, &[(1, u32::MAX - 1), (5, 100)]);
         let last = ranges.last().unwrap();
         assert!(u64::from(last.inside) + u64::from(last.count) <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn ranges_that_meet_are_taken_once() {
+        let once =
+            layout(1000, &[(100_000, 65_536), (100_000, 65_536), (900, 200), (165_536, 1), (165_535, 9)]);
+        let ids: Vec<_> = once.iter().map(|range| (range.outside, range.count)).collect();
+        assert_eq!(ids, [(1000, 1), (100_000, 65_536), (165_536, 1)]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod error;
 pub mod exec;
 pub mod export;
 pub mod foreground;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod harden;
 pub mod idmap;
 pub mod ids;

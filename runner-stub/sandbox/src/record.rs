@@ -111,7 +111,7 @@ impl ProcessId {
 }
 
 /// State (field 3) and start time (field 22) of `/proc/PID/stat`.
-fn stat(text: &str) -> Option<(char, u64)> {
+pub(crate) fn stat(text: &str) -> Option<(char, u64)> {
     Some((stat::state(text)?, stat::field(text, 19)?.parse().ok()?))
 }
 

@@ -287,9 +287,7 @@ impl Bundle {
         let dir = std::fs::canonicalize(dir).map_err(|source| read(dir, source))?;
         let path = dir.join("config.json");
         let text = std::fs::read(&path).map_err(|source| read(&path, source))?;
-        let mut spec: Spec =
-            serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.clone(), source })?;
-        spec.check()?;
+        let mut spec = Spec::parse(&text, &path)?;
         for mount in &mut spec.mounts {
             mount.resolve(&dir);
         }
@@ -378,6 +376,14 @@ impl Process {
 }
 
 impl Spec {
+    /// What a bundle has to say. `path` is for errors.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
+        let parsed = serde_json::from_slice(text);
+        let spec: Spec = parsed.map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+        spec.check()?;
+        Ok(spec)
+    }
+
     fn check(&self) -> Result<(), Error> {
         let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let refused = [

@@ -159,7 +159,7 @@ fn lengths(start: &[u8; 16]) -> io::Result<(usize, usize)> {
     Ok((length(4)?, length(12)?))
 }
 
-fn parse(message: &[u8]) -> io::Result<Message> {
+pub(super) fn parse(message: &[u8]) -> io::Result<Message> {
     let start: &[u8; 16] = message.first_chunk().ok_or_else(damaged)?;
     let (_, fields) = lengths(start)?;
     let mut found = Message { kind: start[1], ..Message::default() };

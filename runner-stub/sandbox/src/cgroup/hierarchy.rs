@@ -30,7 +30,7 @@ pub(super) fn of(process: &str) -> Folders {
 }
 
 /// `/proc/PID/cgroup` and `/proc/self/mountinfo`.
-fn parse(cgroup: &str, mountinfo: &str) -> Folders {
+pub(super) fn parse(cgroup: &str, mountinfo: &str) -> Folders {
     let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
     let mut folders = Folders::default();
     for line in cgroup.lines() {

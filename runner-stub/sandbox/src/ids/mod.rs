@@ -43,6 +43,14 @@ use identity::{Identity, Ids};
 
 pub(crate) use table::BASE_SLACK;
 
+/// The record of an owner, which containers can write: what is read is written as it was read. Panics when it is not.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn owner(bytes: &[u8]) {
+    if let Some(owner) = owners::decode(bytes) {
+        assert_eq!(owners::decode(&owners::encode(owner)), Some(owner));
+    }
+}
+
 /// Seconds and nanoseconds.
 pub(crate) type Birth = (i64, u32);
 

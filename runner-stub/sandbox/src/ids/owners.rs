@@ -69,7 +69,7 @@ fn identity(file: BorrowedFd<'_>) -> Option<Identity> {
 }
 
 /// `message Resource { uint32 uid = 1; uint32 gid = 2; }`
-fn encode((uid, gid): Owner) -> Vec<u8> {
+pub(super) fn encode((uid, gid): Owner) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in [(0x08, uid), (0x10, gid)] {
         bytes.push(key);
@@ -84,7 +84,7 @@ fn encode((uid, gid): Owner) -> Vec<u8> {
 }
 
 /// A field that is absent is 0. Whatever else it is, it is no record: containers can write it.
-fn decode(mut bytes: &[u8]) -> Option<Owner> {
+pub(super) fn decode(mut bytes: &[u8]) -> Option<Owner> {
     let mut owner = (0, 0);
     while let Some((key, rest)) = bytes.split_first() {
         let length = rest.iter().take(5).position(|byte| byte & 0x80 == 0)? + 1;

@@ -13,6 +13,8 @@ mod covers;
 mod devices;
 mod mounts;
 mod options;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use options::hold_to_rules;
 mod overlay;
 mod pivot;
 pub(crate) mod resolve;

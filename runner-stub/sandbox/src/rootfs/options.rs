@@ -211,6 +211,32 @@ fn add(attributes: &mut MountAttributes, set: u64, clear: u64) {
     }
 }
 
+/// Panics when a plan is not what [`plan`] promises of any entry.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn hold_to_rules(mount: &Mount) {
+    for single in [false, true] {
+        let Ok(mut plan) = plan(mount, Mapped { single }) else { continue };
+        assert!(plan.target.starts_with('/') && !plan.target.contains('\0'));
+        for attributes in [&plan.attributes, &plan.recursive_attributes] {
+            assert_eq!(attributes.set & attributes.clear & !ACCESS_TIME, 0, "set and cleared at once");
+            let time = attributes.set & ACCESS_TIME;
+            // mount_setattr(2): one value of the field, and the whole field is cleared with it.
+            assert!(time.count_ones() <= 1 && (time == 0 || attributes.clear & ACCESS_TIME == ACCESS_TIME));
+        }
+        match &plan.what {
+            What::Bind { source, .. } => assert!(source.is_absolute()),
+            What::Image { layers, .. } => assert!(layers.len() > 1),
+            What::FileSystem { kind, data, .. } => {
+                assert!(!["overlay", "bind", ""].contains(&kind.as_str()));
+                assert!(!single || data.iter().all(|(key, _)| key != "uid" && key != "gid"));
+            }
+        }
+        plan.deny_devices();
+        let devpts = matches!(&plan.what, What::FileSystem { kind, .. } if kind == "devpts");
+        assert!(devpts || plan.denies_devices || plan.attributes.set & NO_DEV != 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -184,13 +184,13 @@ impl Assembler {
 }
 
 /// What the kernel's interpreter would return, for tests.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn interpret(code: &[Instruction], architecture: u32, number: u32) -> u32 {
     interpret_call(code, architecture, number, [0; 6])
 }
 
 /// The same, of a call with arguments.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn interpret_call(
     code: &[Instruction],
     architecture: u32,

@@ -7,7 +7,7 @@ mod numbers;
 mod profile;
 
 pub(crate) use assembler::{Action, Architecture, Assembler};
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use assembler::{interpret, interpret_call};
 pub(crate) use profile::{Filter, compile};
 
