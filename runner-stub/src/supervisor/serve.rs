@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use dpack_sandbox::role::launcher;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -19,6 +20,9 @@ use crate::protocol::{self, Envelope, Event, Request};
 
 /// How often to look whether the socket is still there and somebody still needs us.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// For answers that are on their way when we leave.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Listens on the project's socket. The lock is held: whoever listened there before is gone.
 pub(crate) fn listen(supervisor: &Supervisor) -> Result<UnixListener> {
@@ -53,7 +57,13 @@ pub(crate) async fn serve(
                 continue;
             }
             () = quieter => {}
-            _ = &mut launcher => return Err(Failure::environment("the launcher was killed").into()),
+            _ = &mut launcher => {
+                supervisor.leaving.set(true);
+                // What is being done fails where it needs the launcher, and its client asks our successor.
+                drop(supervisor.operation.lock().await);
+                tokio::time::sleep(LAST_WORDS).await;
+                return Err(Failure::environment("the launcher was killed").into());
+            }
             () = tokio::time::sleep(LOOK) => {
                 // A runtime folder goes when its user logs out (pam_systemd), and comes again.
                 if !supervisor.project.socket().exists() {
@@ -140,6 +150,7 @@ async fn answer(
     };
     match supervisor.carry_out_request(request, reporter).await {
         Ok(done) => Event::Done(done),
+        Err(_) if launcher::has_ended() => Event::Superseded,
         Err(error) => Event::Failed(Failure::of(&error)),
     }
 }

@@ -11,7 +11,7 @@
 //! What it starts are children of the supervisor, which waits for them as for its own. It ends when the supervisor does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,11 @@ pub fn start(program_length: u64) -> Result<OwnedFd, Error> {
     Ok(child.pidfd)
 }
 
+/// Whether this process had a launcher, and has none any more.
+pub fn has_ended() -> bool {
+    LAUNCHER.get().is_some_and(|launcher| launcher.channel().is_closed())
+}
+
 /// This process, and its launcher if it has one.
 pub(crate) fn with_launcher() -> Vec<u32> {
     let launcher = LAUNCHER.get().map(|launcher| launcher.pid.cast_unsigned());
@@ -68,6 +73,10 @@ pub(super) fn launch(spawn: &Spawn<'_>) -> Option<Result<Child, Error>> {
 }
 
 impl Launcher {
+    fn channel(&self) -> MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn launch(&self, spawn: &Spawn<'_>) -> Result<Child, Error> {
         let order = Order::of(spawn)?;
         let log = spawn.log.into_iter();
@@ -75,7 +84,7 @@ impl Launcher {
             log.chain(spawn.descriptors.iter().map(|(_, descriptor)| *descriptor)).collect();
         // Held for one question and its answer; how the start goes is the new process's own answer.
         let answer = {
-            let channel = self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let channel = self.channel();
             channel.send_with(&Message::Launch(order), &descriptors)?;
             channel.expect("the launcher")?
         };
