@@ -25,12 +25,12 @@ pub(super) const ROLE: &str = "dpack-launcher";
 
 const CHANNEL: RawFd = 3;
 
-/// A role to be started, without its descriptors: those are sent beside it, `log` first.
+/// A role to be started, without its descriptors: those are sent beside it, `log` first. None of the roles that are launched
+/// has variables of its own or a user namespace of its own; one that had would be refused.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     role: String,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     inherit_environment: bool,
     log: bool,
     /// The numbers of the other descriptors.
@@ -99,16 +99,17 @@ impl Order {
     fn of(spawn: &Spawn<'_>) -> Result<Self, Error> {
         let invalid = || spawn.error(super::plan::STEP_PREPARE, std::io::ErrorKind::InvalidInput.into());
         let text = |text: &std::ffi::OsString| text.to_str().map(str::to_owned).ok_or_else(invalid);
-        let pair = |(name, value): &(_, _)| Ok((text(name)?, text(value)?));
         let join = match spawn.user_namespace {
             UserNamespace::Inherit => None,
             UserNamespace::Join(pid) => Some(pid),
             UserNamespace::New(_) | UserNamespace::JoinAt(_) => return Err(invalid()),
         };
+        if !spawn.environment.is_empty() {
+            return Err(invalid());
+        }
         Ok(Order {
             role: spawn.role.to_owned(),
             arguments: spawn.arguments.iter().map(text).collect::<Result<_, _>>()?,
-            environment: spawn.environment.iter().map(pair).collect::<Result<_, _>>()?,
             inherit_environment: spawn.inherit_environment,
             log: spawn.log.is_some(),
             numbers: spawn.descriptors.iter().map(|(number, _)| *number).collect(),
@@ -122,7 +123,7 @@ impl Order {
         Spawn {
             role: &self.role,
             arguments: self.arguments.iter().map(Into::into).collect(),
-            environment: self.environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            environment: Vec::new(),
             inherit_environment: self.inherit_environment,
             descriptors: self.numbers.iter().copied().zip(others.iter().map(AsFd::as_fd)).collect(),
             log: log.first().map(AsFd::as_fd),
