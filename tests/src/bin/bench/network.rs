@@ -160,9 +160,10 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Without asking: what pasta runs is the first process of a PID namespace, which other signals do not reach.
     fn tear_down(&self, bench: &Context) -> Result<()> {
         let script = format!(
-            "for file in {0}/*.pid; do kill -- -$(cat $file) 2>/dev/null || kill $(cat $file) 2>/dev/null || true; done\n\
+            "for file in {0}/*.pid; do kill -9 -- -$(cat $file) 2>/dev/null || kill -9 $(cat $file) 2>/dev/null || true; done\n\
              ip link delete bench0 2>/dev/null || true",
             self.output
         );
