@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::node::{Node, Value};
+use crate::short::size;
 
 /// Text that is not empty.
 pub(super) fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
@@ -52,7 +53,7 @@ pub(super) fn signed(node: &Node, key: &str) -> Option<i64> {
 pub(super) fn decimal(node: &Node, key: &str) -> Option<f64> {
     match &node.get(key)?.value {
         Value::Number(number) => number.as_f64(),
-        Value::Text(text) => text.parse().ok(),
+        Value::Text(text) => size::float(text),
         _ => None,
     }
 }
