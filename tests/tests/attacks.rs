@@ -9,7 +9,8 @@
 //! | links in place of `/dev/null` and of what is masked | CVE-2025-31133, CVE-2019-16884, CVE-2023-27561 |
 //! | working directories that are descriptors | CVE-2024-21626 |
 //! | `release_agent`, mounts, device nodes, new user namespaces, kernel parameters | CVE-2022-0492 and others |
-//! | signals to processes outside; all processes, all memory, all of a disk within limits | |
+//! | keys of the session that typed `up`; signals to processes outside, tracing and reading them: also without a filter | |
+//! | all processes, all memory (on the machines, where groups are handed over), all of a disk within limits | |
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod applications;
@@ -65,7 +66,13 @@ printf 'SECRET\n' >"$HOME/canary"; chmod 600 "$HOME/canary"
 sleep 98765 >/dev/null 2>&1 & outside=$!
 trap 'kill $outside 2>/dev/null' EXIT
 before=$(sha256sum <"$app")
-"$app" up -d it 2>/dev/null
+reach() { "$app" "$@" probe reach canary SECRET $KEY $outside $$ 1; }
+"$app" up -d it free 2>/dev/null
+echo '== reached'
+for service in it free; do
+  reach exec -T $service
+  reach run --rm -T $service
+done
 echo '== inside'
 "$app" exec -T it sh -c "$(sed "s/OUTSIDE/$outside $$/" /dev/stdin <<'SCRIPT'
 INSIDE
@@ -98,8 +105,12 @@ echo '== masked'
 "$app" run --rm -T links sh -c 'cat /proc/keys /proc/timer_list | wc -c; ls -l /dev/null | cut -c1; cat /proc/sys/kernel/core_pattern >/dev/null; echo done' 2>&1 || true
 echo '== limits'
 "$app" run --rm -T filled sh -c 'dd if=/dev/zero of=/small/file bs=1M count=64 2>/dev/null; echo "$(($(wc -c </small/file) >> 20)) MiB"' || true
+if [ "$limits" = yes ]; then
+  "$app" run --rm -T bomb sh -c 'for i in $(seq 60); do sleep 5 & done' 2>&1 | grep -o "can't fork" || echo 'leak: 60 processes'
+  "$app" run --rm -T bomb dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null || echo $?
+fi
 echo '== canary'
-cat "$HOME/canary"; stat -c '%a %s' "$HOME/canary"; ls "$HOME" | grep -v -e canary -e new -e stolen -e attack || true
+cat "$HOME/canary"; stat -c '%a %s' "$HOME/canary"; ls "$HOME" | grep -v -e canary -e new -e stolen -e attack -e probe || true
 kill -0 $outside && echo alive
 [ "$before" = "$(sha256sum <"$app")" ] && echo unchanged
 "$app" down -v -t 0 2>/dev/null
@@ -122,6 +133,15 @@ fn executable(target: &Target) -> Result<tempfile::NamedTempFile> {
             "it": {"command": "sleep 10000", "network_mode": "none", "init": true},
             "links": {"command": "true", "network_mode": "none"},
             "filled": {"command": "true", "network_mode": "none", "tmpfs": ["/small:size=8m"]},
+            "bomb": {
+                "command": "true", "network_mode": "none", "profiles": ["limits"],
+                "pids_limit": 20, "mem_limit": "32m", "memswap_limit": "32m",
+            },
+            // Not what the filter refuses, but what there is to reach.
+            "free": {
+                "command": "sleep 10000", "network_mode": "none", "cap_add": ["SYS_PTRACE"],
+                "security_opt": ["seccomp=unconfined"],
+            },
         }),
     )
     .layer(links)
@@ -136,7 +156,15 @@ fn script(seconds: u32) -> String {
         .replace("SECONDS", &seconds.to_string())
 }
 
-fn nothing_got_out(output: &str) {
+/// What the device runs: the script, by somebody whose session has a key. `app`, `probe` and `limits` are set before.
+fn session(variables: &str, seconds: u32) -> String {
+    let script = script(seconds);
+    format!(
+        "{variables}; export app limits; exec \"$probe\" key canary {SECRET} sh -c \"$(cat <<'SESSION'\n{script}\nSESSION\n)\""
+    )
+}
+
+fn nothing_got_out(output: &str, limits: &str) {
     let sections: BTreeMap<&str, &str> = output
         .split("== ")
         .filter_map(|section| section.split_once('\n'))
@@ -148,7 +176,9 @@ fn nothing_got_out(output: &str) {
     assert!(saw("joined").contains(" times, 0 leaks") && !saw("joined").contains(SECRET), "{output}");
     assert_eq!(saw("copied"), "", "{output}");
     assert_eq!(saw("masked"), "0\nc\ndone", "{output}");
-    assert_eq!(saw("limits"), "8 MiB", "{output}");
+    assert_eq!(saw("limits"), limits, "{output}");
+    let reached = saw("reached");
+    assert_eq!(reached.lines().filter(|line| line.ends_with(", 0 leaks")).count(), 4, "{output}");
     assert_eq!(saw("canary"), format!("{SECRET}\n600 {}\nalive\nunchanged", SECRET.len() + 1), "{output}");
     assert_eq!(saw("end"), "", "{output}");
 }
@@ -165,8 +195,10 @@ fn nothing_gets_out_of_a_container_on_this_machine() -> Result<()> {
     let device = Device::host()?;
     let file = executable(Target::host().context("no target for this machine")?)?;
     let app = device.install(file.path())?;
-    let output = device.run(&["sh", "-c", &format!("app={app}\n{}", script(10))])?.success()?;
-    nothing_got_out(&output.stdout);
+    let probe = device.install(&probe(Target::host().context("no target for this machine")?))?;
+    let script = session(&format!("app={app} probe={probe} limits=no"), 10);
+    let output = device.run(&["sh", "-c", &script])?.success()?;
+    nothing_got_out(&output.stdout, "8 MiB");
     Ok(())
 }
 
@@ -174,7 +206,8 @@ fn on_machine(machine: Vm, platform: &str) -> Result<()> {
     if !can_attack() {
         return Ok(());
     }
-    let file = executable(Target::for_platform(platform).context("no such target")?)?;
+    let target = Target::for_platform(platform).context("no such target")?;
+    let file = executable(target)?;
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o755))?;
     let name = file.path().file_name().context("a name")?.to_string_lossy().into_owned();
     let _turn = one_machine_at_a_time();
@@ -182,10 +215,11 @@ fn on_machine(machine: Vm, platform: &str) -> Result<()> {
         .user()
         .newuidmap()
         .file(file.path())
+        .file(&probe(target))
         .time_limit(Duration::from_secs(400))
-        .run(&format!("app=/in/{name}\n{}", script(20)))?
+        .run(&session(&format!("app=/in/{name} probe=/in/probe limits=yes"), 20))?
         .success()?;
-    nothing_got_out(&output.stdout);
+    nothing_got_out(&output.stdout, "8 MiB\ncan't fork\n137");
     Ok(())
 }
 

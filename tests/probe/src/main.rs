@@ -9,6 +9,8 @@
 //! probe read PATH                prints a file
 //! probe lines COUNT MILLISECONDS prints numbered lines, the even ones on standard error
 //! probe attack PATH WORD SECONDS looks for ways to a file of the device with this word in it
+//! probe key NAME WORD COMMAND...  runs a command with such a key in a new session keyring, and its serial number in $KEY
+//! probe reach NAME WORD SERIAL PID...  tries to read that key, and to get at these processes
 //! probe calls                    what becomes of each system call, as JSON
 //! probe call NUMBER              makes one; the exit status is its error
 //! probe exit STATUS
@@ -20,6 +22,7 @@
 mod attack;
 mod calls;
 mod http;
+mod reach;
 mod report;
 
 use std::fs::OpenOptions;
@@ -53,6 +56,11 @@ fn run(arguments: &[&str]) -> Result<u8> {
         ["lines", count, pause] => lines(number(count)?, Duration::from_millis(number(pause)?)),
         ["attack", path, word, seconds] => {
             attack::attack(path, word, Duration::from_secs(number(seconds)?));
+        }
+        ["key", name, word, command @ ..] => return Err(reach::with_key(name, word, command)),
+        ["reach", name, word, serial, processes @ ..] => {
+            let processes = processes.iter().copied().map(number).collect::<Result<Vec<_>>>()?;
+            reach::reach(name, word, number(serial)?, &processes)?;
         }
         ["calls"] => println!("{:#}", calls::table()?),
         ["call", call] => return Ok(calls::call(number(call)?)),
