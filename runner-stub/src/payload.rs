@@ -127,9 +127,12 @@ impl Executable {
     /// Files of the project folder that travel in it.
     pub(crate) fn project_files(&self) -> Option<ProjectFiles> {
         let image = self.images().find(|image| image.reference == PROJECT_FILES)?;
-        let config: serde_json::Value = serde_json::from_str(&image.config).ok()?;
+        let config: serde_json::Value = serde_json::from_slice(image.config.as_bytes()).ok()?;
         let paths = config["config"]["Labels"][PROJECT_PATHS].as_str()?;
-        Some(ProjectFiles { layer: *image.layers.first()?, paths: serde_json::from_str(paths).ok()? })
+        Some(ProjectFiles {
+            layer: *image.layers.first()?,
+            paths: serde_json::from_slice(paths.as_bytes()).ok()?,
+        })
     }
 
     /// Every layer that this device needs, each once.

@@ -168,7 +168,7 @@ impl Profile {
 
     /// Reads Docker's form.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+        serde_json::from_slice(text.as_bytes())
     }
 
     /// For a container with these capabilities.

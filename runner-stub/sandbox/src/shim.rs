@@ -144,7 +144,7 @@ pub fn main() -> ! {
     let status = match (channel, std::env::args_os().nth(1)) {
         (Some(channel), Some(container_dir)) => {
             let channel = Channel::from_fd(channel);
-            let home = std::env::args().nth(2).map(|text| serde_json::from_str::<Home>(&text));
+            let home = std::env::args().nth(2).map(|text| serde_json::from_slice::<Home>(text.as_bytes()));
             match run(Path::new(&container_dir), network, home.and_then(Result::ok).as_ref(), &channel) {
                 Ok(ended) => watch(ended, channel),
                 Err(error) => {

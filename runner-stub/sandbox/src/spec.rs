@@ -432,7 +432,7 @@ impl Spec {
             property: format!("annotations.{name}"),
             reason: reason.to_owned(),
         };
-        let layers: Vec<PathBuf> = serde_json::from_str(layers)
+        let layers: Vec<PathBuf> = serde_json::from_slice(layers.as_bytes())
             .map_err(|_| invalid("dev.dpack.layers", "a JSON array of paths is needed"))?;
         if layers.is_empty() || layers.iter().any(|layer| !layer.is_absolute()) {
             return Err(invalid("dev.dpack.layers", "absolute paths are needed"));

@@ -48,8 +48,8 @@ pub(crate) fn block_device(path: &str) -> Option<(u32, u32)> {
 pub(crate) fn unmet(wanted: &Resources, place: &Place) -> Result<Vec<Unmet>> {
     let device = Device { number: &block_device, limits_swap: place.limits_swap() };
     let resources = resources(wanted, device).input()?;
-    let value = serde_json::to_value(&resources).context("failed to encode limits")?;
-    let parsed = cgroup::Resources::parse(&value).map_err(sandbox_failure)?;
+    let json = serde_json::to_vec(&resources).context("failed to encode limits")?;
+    let parsed = cgroup::Resources::parse(&json).map_err(sandbox_failure)?;
     place.unmet(&parsed).map_err(sandbox_failure)
 }
 

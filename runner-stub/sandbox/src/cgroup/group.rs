@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_limit_without_a_place_is_an_error_and_no_limit_needs_none() {
         assert_eq!(Group::create(None, "a", &Resources::default()).unwrap(), None);
-        let limit = Resources::parse(&serde_json::json!({"pids": {"limit": 3}})).unwrap();
+        let limit = Resources::parse(br#"{"pids": {"limit": 3}}"#).unwrap();
         let error = Group::create(None, "a", &limit).unwrap_err();
         assert!(error.to_string().contains("linux.resources.pids.limit"), "{error}");
     }

@@ -578,7 +578,7 @@ mod tests {
             ..Place::default()
         };
         let json = serde_json::json!({"pids": {"limit": 5}, "memory": {"limit": 5, "swappiness": 3}});
-        let unmet = place.unmet(&Resources::parse(&json).unwrap()).unwrap();
+        let unmet = place.unmet(&Resources::parse(json.to_string().as_bytes()).unwrap()).unwrap();
         let names: Vec<_> = unmet.iter().map(|unmet| (unmet.property, unmet.reason.as_str())).collect();
         let reason = "there is no `memory` controller";
         assert_eq!(
@@ -586,7 +586,7 @@ mod tests {
             [("linux.resources.memory.limit", reason), ("linux.resources.memory.swappiness", reason)]
         );
         let v1 = Place { v1: BTreeMap::from([("memory".to_owned(), "/m".into())]), ..place };
-        assert_eq!(v1.unmet(&Resources::parse(&json).unwrap()).unwrap(), []);
+        assert_eq!(v1.unmet(&Resources::parse(json.to_string().as_bytes()).unwrap()).unwrap(), []);
         assert_eq!(v1.controllers(), ["memory", "pids"]);
     }
 }

@@ -168,9 +168,9 @@ fn most_v1(value: i64) -> String {
 
 impl Resources {
     /// Parses `linux.resources`; null is nothing.
-    pub fn parse(value: &serde_json::Value) -> Result<Self, Error> {
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
         let parsed: Option<Self> =
-            serde_json::from_value(value.clone()).map_err(|error| invalid("", &error.to_string()))?;
+            serde_json::from_slice(json).map_err(|error| invalid("", &error.to_string()))?;
         Ok(parsed.unwrap_or_default())
     }
 
@@ -430,7 +430,7 @@ mod tests {
     use super::*;
 
     fn written(json: &str) -> Result<Vec<(String, String)>, Error> {
-        let resources = Resources::parse(&serde_json::from_str(json).unwrap())?;
+        let resources = Resources::parse(json.as_bytes())?;
         let files = resources.settings()?.into_iter().filter_map(|setting| setting.v2);
         Ok(files.map(|file| (file.name, file.value)).collect())
     }

@@ -152,7 +152,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
             }
             name if name.starts_with("x-dpack.layers=") => {
                 let list = name.split_once('=').map_or("", |(_, list)| list);
-                layers = serde_json::from_str(list)
+                layers = serde_json::from_slice(list.as_bytes())
                     .map_err(|error| invalid(format!("its layers are no list of paths ({error})")))?;
             }
             "defaults" | "async" | "nolazytime" | "loud" => {}

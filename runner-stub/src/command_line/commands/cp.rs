@@ -127,7 +127,7 @@ pub(crate) fn main() -> ExitCode {
 fn serve() -> Result<()> {
     let argument = std::env::args().nth(1).context("`cp` was started without its commission")?;
     let commission: Commission =
-        serde_json::from_str(&argument).context("the commission of `cp` makes no sense")?;
+        serde_json::from_slice(argument.as_bytes()).context("the commission of `cp` makes no sense")?;
     let options = CopyOptions {
         container_dir: &commission.container,
         // Paths in a container start at its root, with or without a slash.
