@@ -40,14 +40,16 @@ impl Record {
     }
 }
 
-/// Layers that any project of this user needs. A record that cannot be read is an error: its layers must not go.
-pub(crate) fn layers_in_use(paths: &Paths) -> Result<Vec<DiffId>> {
+/// Layers that any project of this user needs; of the project `made`, only those of the containers that there are. A record
+/// that cannot be read is an error: its layers must not go.
+pub(crate) fn layers_in_use(paths: &Paths, made: Option<&str>) -> Result<Vec<DiffId>> {
     let mut layers = Vec::new();
     let Ok(entries) = std::fs::read_dir(paths.data.join("projects")) else { return Ok(layers) };
     for entry in entries {
         let Ok(name) = entry?.file_name().into_string() else { continue };
         let project = paths.project(&name);
-        layers.extend(Record::load(&project)?.into_iter().flat_map(|record| record.layers));
+        let record = Record::load(&project)?.filter(|_| made != Some(&*name));
+        layers.extend(record.into_iter().flat_map(|record| record.layers));
         for container in crate::container::Identity::list(&project)? {
             layers.extend(container.layers);
         }

@@ -23,6 +23,11 @@ fn an_application_runs_without_the_calls_that_came_after_linux_4_19() {
     let doctor: serde_json::Value = serde_json::from_str(&doctor).expect("a report");
     assert_eq!(doctor["runs"], true, "{doctor}");
     assert!(doctor.to_string().contains("each container gets a copy of its image"), "{doctor}");
+    for call in ["openat2", "pidfd_open", "open_tree", "mount_setattr", "close_range"] {
+        let check =
+            doctor["checks"].as_array().and_then(|checks| checks.iter().find(|check| check["name"] == call));
+        assert_eq!(check.map(|check| &check["verdict"]), Some(&json!("warning")), "{call}: {doctor}");
+    }
 
     // What mounts are for: nothing of /proc that is masked can be read, read-only is read-only, a root too.
     let inside = |service: &str, script: &str| app.run(&["exec", "-T", service, "sh", "-c", script]);
@@ -81,7 +86,16 @@ fn the_storage_driver_is_found_by_trying_and_can_be_asked_for() {
     };
     let copied = asked("copy");
     assert!(copied.code == Some(0) && copied.out.starts_with("root:"), "{copied:?}");
-    assert!(app.path("data/layers/full-copy").exists() || app.path("data/layers/single-copy").exists());
+    let layers = |suffix: &str| {
+        let folders = ["full", "single"].map(|kind| app.path(&format!("data/layers/{kind}{suffix}")));
+        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        entries.filter(|entry| entry.file_name().len() == 64).count()
+    };
+    assert!(layers("-copy") > 0 && layers("") == 0);
+    app.ok(&["up", "-d"]);
+    app.ok(&["down"]);
+    assert_eq!(layers("-copy"), 0, "what the other driver had has gone");
+    assert!(layers("") > 0);
     assert_eq!(asked("vfs").err, "error: `vfs` is no storage driver: there are `overlay` and `copy`\n");
 }
 

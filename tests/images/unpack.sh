@@ -1,7 +1,7 @@
 #!/bin/bash
 # unpack.sh IMAGE ARCHITECTURE FOLDER
 #
-# The files of a real image (busybox, redis, nginx) for one Debian architecture, as FOLDER/base and FOLDER/app. Debian's
+# The files of a real image (busybox, redis, nginx, postgres) for one Debian architecture, as FOLDER/base and FOLDER/app. Debian's
 # packages are only unpacked: no maintainer script runs, so no foreign code does, and nothing needs root. Owners and
 # settings are added by src/images/debian.rs.
 set -euo pipefail
@@ -75,5 +75,13 @@ case $image in
     app nginx -- /usr/sbin/nginx
     mkdir -p "$out"/app/etc/nginx/conf.d "$out"/app/var/{log,lib}/nginx "$out/app/usr/share/nginx/html"
     cp "$packages/etc/nginx/mime.types" "$out/app/etc/nginx/" ;;
+  postgres) # what initdb asks for beside its programs: templates, two modules, one time zone
+    version=15 share=/usr/share/postgresql/15 lib=/usr/lib/postgresql/15
+    app "postgresql-$version" util-linux tzdata -- $lib/bin/{postgres,initdb,psql} $lib/lib/{plpgsql,dict_snowball}.so /usr/bin/setpriv
+    mkdir -p "$out/app/usr/share/postgresql" "$out/app/usr/share/zoneinfo/Etc" "$out/app/run/postgresql"
+    cp -r "$packages$share" "$out/app/usr/share/postgresql/"
+    rm -rf "$out/app$share"/{man,extension/[!p]*}
+    cp -L "$packages/usr/share/zoneinfo/Etc/UTC" "$out/app/usr/share/zoneinfo/Etc/"
+    cp "$out/base/etc/passwd" "$out/base/etc/group" "$out/app/" ;;
   *) die "unknown image $image" ;;
 esac

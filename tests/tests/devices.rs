@@ -5,12 +5,13 @@
 mod applications;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use applications::{Application, Installed, can_build, free_port, one_machine_at_a_time};
 use dpack_targets::Target;
-use dpack_tests::{Device, Need, Vm, needs};
+use dpack_tests::{Device, Handmade, Need, Vm, images, needs};
 
 /// What an edge engineer does with the shop, as a script for any shell. It prints what it sees under headings.
 ///
@@ -163,6 +164,71 @@ fn three_services_on_arm64_where_nothing_is_installed() -> Result<()> {
 #[test]
 fn three_services_on_armv7_where_nothing_is_installed() -> Result<()> {
     on_machine(Vm::armv7(), "linux/arm/v7")
+}
+
+/// What a database that refuses to run as root goes through where there is one ID.
+const A_DATABASE: &str = r#"
+exec 2>&1
+cd
+psql() { "$app" exec -T -u postgres db /usr/lib/postgresql/15/bin/psql -U postgres -At -c "$1"; }
+ready() { tries=0; until psql 'select 1' >/dev/null 2>&1; do tries=$((tries + 1)); [ $tries -lt 300 ] || { "$app" logs; exit 1; }; sleep 0.2; done; }
+"$app" up -d >/dev/null; ready
+echo "== seen"; "$app" exec -T db sh -c 'id -un; stat -c %U:%G /data/pg /data/pg/PG_VERSION; cat /data/pg/postmaster.pid | head -n 1'
+"$app" exec -T -u postgres db sh -c 'id -u; touch /tmp/mine; stat -c %U /tmp/mine; : >/root/not-mine || echo refused'
+echo "== kept"; psql 'create table visits as select 41 as number'
+"$app" down -t 20 >/dev/null; "$app" up -d >/dev/null; ready
+psql 'select number + 1 from visits'
+echo "== down"; "$app" down -v -t 20 >/dev/null; "$app" ps -aq | wc -l
+"#;
+
+/// The database's executable.
+fn database(target: &Target) -> Result<tempfile::NamedTempFile> {
+    let services = serde_json::json!({"db": {"command": ["postgres"], "network_mode": "none", "volumes": ["kept:/data"]}});
+    let executable = Handmade::new("database", services)
+        .layer(images::postgres(target)?)
+        .config("Entrypoint", serde_json::json!(["postgres-entrypoint.sh"]))
+        .executable(target)?;
+    std::fs::set_permissions(executable.path(), PermissionsExt::from_mode(0o755))?;
+    Ok(executable)
+}
+
+fn database_served(output: &str) {
+    let day = Day::parse(&format!("\n{output}"));
+    assert_eq!(
+        day.saw("seen"),
+        "root\npostgres:postgres\npostgres:postgres\n1\n70\npostgres\nrefused",
+        "{output}"
+    );
+    assert_eq!(day.saw("kept"), "SELECT 1\n42", "{output}");
+    assert_eq!(day.saw("down"), "0", "{output}");
+}
+
+#[test]
+fn postgres_on_this_machine_without_subordinate_ids() -> Result<()> {
+    if !can_build() || !needs(&[Need::Root]) {
+        return Ok(());
+    }
+    let target = Target::host().context("no target for this machine")?;
+    let installed = Installed::on(Device::host_without_subordinate_ids()?, database(target)?.path())?;
+    let script = format!("app={}\n{A_DATABASE}", installed.executable);
+    database_served(&installed.device.run(&["sh", "-c", &script])?.stdout);
+    installed.leaves_nothing()
+}
+
+#[test]
+fn postgres_on_amd64_where_nothing_is_installed() -> Result<()> {
+    if !can_build() {
+        return Ok(());
+    }
+    let target = Target::for_platform("linux/amd64").context("no such target")?;
+    let executable = database(target)?;
+    let name = executable.path().file_name().context("no name")?.to_string_lossy().into_owned();
+    let _turn = one_machine_at_a_time();
+    let machine = Vm::amd64().user().memory(1024).file(executable.path());
+    let output =
+        machine.time_limit(Duration::from_secs(240)).run(&format!("app=/in/{name}\n{A_DATABASE}"))?;
+    database_served(&output.stdout);
+    Ok(())
 }
 
 #[test]

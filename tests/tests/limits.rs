@@ -48,6 +48,7 @@ PRELUDE
 const WITHIN_LIMITS: &str = r#"cat >/tmp/day <<'DAY'
 last() { "$app" logs --no-log-prefix all | tail -n 1; }
 all() { for process in /proc/[0-9]*; do case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in dpack-shim*|dpack-supervisor*) echo "${process##*/}" ;; esac; done; }
+echo '== doctor';  "$app" doctor --format json 2>/dev/null
 echo '== up';      "$app" up -d all || exit
 echo '== files';   files $FILES
 echo '== place';   find /sys/fs/cgroup -type d -name 'dpack-container-*'
@@ -111,12 +112,21 @@ impl Saw {
     }
 }
 
+/// Verdict, detail and hint of one of the doctor's checks.
+fn check(report: &str, name: &str) -> [String; 3] {
+    let report: Value = serde_json::from_str(report).unwrap_or_default();
+    let mut checks = report["checks"].as_array().into_iter().flatten();
+    let found = checks.find(|check| check["name"] == name).cloned().unwrap_or_default();
+    ["verdict", "detail", "hint"].map(|field| found[field].as_str().unwrap_or_default().to_owned())
+}
+
 impl Saw {
     /// What is so wherever limits are enforced; `files` are the kernel's words for them, and `left` says how many groups are
     /// left when shim and supervisor are killed at once.
     fn limits(&self, files: &str, left: u32) {
         let everything = format!("{:#?}", self.0);
         assert_eq!(self.under("files"), files, "{everything}");
+        assert_eq!(check(self.under("doctor"), "limits of all")[0], "ok", "{everything}");
         let stats: Value = serde_json::from_str(self.under("stats")).unwrap_or_default();
         assert!(stats["MemUsage"].as_str().is_some_and(|text| text.ends_with(" / 64.0MiB")), "{everything}");
         let processes = stats["PIDs"].as_str().unwrap_or_default();
@@ -147,6 +157,8 @@ const UNTIL_REMEDIED: &str = r#"
 heading refused
 user '. /tmp/prelude; "$app" up -d all; echo "status $?"; "$app" run --rm -T all true; echo "status $?"' >/tmp/refused 2>&1
 cat /tmp/refused
+heading sick
+user '. /tmp/prelude; "$app" doctor --format json; echo "status $?" >&2' 2>/tmp/status; cat /tmp/status
 heading degraded
 user '. /tmp/prelude; "$app" run --rm -T --allow-degraded all echo ran; "$app" up -d --allow-degraded all && "$app" pause all; echo "status $?"; "$app" down -t 0'
 eval "$(remedy /tmp/refused)"
@@ -164,6 +176,16 @@ impl Saw {
             "{everything}"
         );
         assert_eq!(refused.matches("or go on without limits: --allow-degraded").count(), 2, "{everything}");
+        let sick = self.under("sick");
+        assert!(sick.contains("status 3"), "{everything}");
+        let report = sick.split("\nerror: ").next().unwrap_or_default();
+        let [verdict, detail, hint] = check(report, "limits of all");
+        assert_eq!(verdict, "missing", "{everything}");
+        assert!(
+            detail.starts_with("cannot be enforced: mem_limit, memswap_limit, mem_reservation, because"),
+            "{detail}"
+        );
+        assert!(hint.contains("sudo sh -c") && hint.ends_with("up --allow-degraded"), "{hint}");
         let degraded = self.under("degraded");
         for seen in [
             "\nran\n",

@@ -460,12 +460,12 @@ fn user_namespace_hint(source: &io::Error) -> Option<String> {
     let one = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
     let text = match source.raw_os_error()? {
         nix::libc::ENOSPC | nix::libc::EUSERS => {
-            "user namespaces are switched off or used up: as root `sysctl user.max_user_namespaces=15000`"
+            "sudo sysctl user.max_user_namespaces=15000\nfor always: the same line in /etc/sysctl.d/90-dpack.conf"
         }
         nix::libc::EINVAL | nix::libc::ENOSYS => "this kernel lacks CONFIG_USER_NS",
         nix::libc::EPERM | nix::libc::EACCES => {
             if zero("/proc/sys/kernel/unprivileged_userns_clone") {
-                "as root `sysctl kernel.unprivileged_userns_clone=1`"
+                "sudo sysctl kernel.unprivileged_userns_clone=1\nfor always: the same line in /etc/sysctl.d/90-dpack.conf"
             } else if one("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") {
                 return Some(apparmor_hint());
             } else {
@@ -482,9 +482,9 @@ fn user_namespace_hint(source: &io::Error) -> Option<String> {
 fn apparmor_hint() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/path/to/this/program"));
     format!(
-        "AppArmor forbids it for this program. As root write to /etc/apparmor.d/dpack: `abi <abi/4.0>, include \
-         <tunables/global> profile dpack {} flags=(unconfined) {{ userns, }}`, then `apparmor_parser -r \
-         /etc/apparmor.d/dpack`; or for all programs `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n\\nprofile dpack %s flags=(unconfined) {{\\n  userns,\\n}}\\n' '{}' | \
+         sudo tee /etc/apparmor.d/dpack && sudo apparmor_parser -r /etc/apparmor.d/dpack\n\
+         or, for all programs: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         program.display()
     )
 }

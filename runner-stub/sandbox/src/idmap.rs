@@ -155,6 +155,67 @@ pub(crate) fn outside(map: &str, id: u32) -> Option<u32> {
     })
 }
 
+/// What an administrator does so that this user gets many IDs, a step a line. None where that is not what is missing.
+pub fn remedy() -> Vec<String> {
+    let uid = rustix::process::geteuid().as_raw();
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mut steps = Vec::new();
+    for name in ["newuidmap", "newgidmap"] {
+        match find_helper(name) {
+            None => {
+                steps.push(install_command(&read("/etc/os-release")).to_owned());
+                break;
+            }
+            Some(file) if !is_privileged(&file) => steps.push(format!("sudo chmod u+s {}", file.display())),
+            Some(_) => {}
+        }
+    }
+    let name = name_of_user(uid);
+    let lacking = |file: &&str| subordinate(&read(file), name.as_deref(), uid).is_empty();
+    let files: Vec<&str> = ["/etc/subuid", "/etc/subgid"].into_iter().filter(lacking).collect();
+    if !files.is_empty() {
+        let first = free_range(&(read("/etc/subuid") + &read("/etc/subgid")));
+        let name = name.unwrap_or_else(|| uid.to_string());
+        steps.push(format!("echo {name}:{first}:65536 | sudo tee -a {}", files.join(" ")));
+    }
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        steps.push("start it where no_new_privs is not set (systemd: NoNewPrivileges=no)".to_owned());
+    }
+    steps
+}
+
+/// First ID after all ranges that somebody has.
+fn free_range(text: &str) -> u64 {
+    let end = |line: &str| {
+        let mut fields = line.split(':').skip(1).map(|field| field.trim().parse::<u64>().ok());
+        fields.next()??.checked_add(fields.next()??)
+    };
+    text.lines().filter_map(end).fold(100_000, u64::max)
+}
+
+/// os-release(5) says which distribution this is, and which ones it is like.
+fn install_command(os_release: &str) -> &'static str {
+    let words: Vec<&str> = os_release
+        .lines()
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
+        .flat_map(|value| value.trim_matches(['"', '\'']).split(' '))
+        .collect();
+    let is = |names: &[&str]| words.iter().any(|word| names.contains(word));
+    if is(&["debian", "ubuntu"]) {
+        "sudo apt-get install uidmap"
+    } else if is(&["fedora", "rhel"]) {
+        "sudo dnf install shadow-utils"
+    } else if is(&["alpine"]) {
+        "sudo apk add shadow-uidmap"
+    } else if is(&["arch"]) {
+        "sudo pacman -S shadow"
+    } else if is(&["suse", "opensuse"]) {
+        "sudo zypper install shadow"
+    } else {
+        "install newuidmap and newgidmap (package `uidmap`, `shadow-utils` or `shadow`), setuid root"
+    }
+}
+
 /// `name-or-number:first:count` lines that belong to the user: (first, count).
 pub(crate) fn subordinate(text: &str, user: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     let mine = |owner: &str| Some(owner) == user || owner.parse() == Ok(uid);
@@ -192,17 +253,18 @@ pub(crate) fn helpers() -> Result<(PathBuf, PathBuf), String> {
 
 /// The helper's path, when it has the privilege it needs: setuid root or a file capability.
 fn helper(name: &str) -> Result<PathBuf, String> {
+    let found = find_helper(name).ok_or_else(|| format!("{name} is not installed"))?;
+    if is_privileged(&found) { Ok(found) } else { Err(format!("{} is not setuid root", found.display())) }
+}
+
+fn find_helper(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let standard = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
     let folders = std::env::split_paths(&path).chain(standard.iter().map(PathBuf::from));
-    let found = folders
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|file| {
-            fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-        })
-        .ok_or_else(|| format!("{name} is not installed"))?;
-    if is_privileged(&found) { Ok(found) } else { Err(format!("{} is not setuid root", found.display())) }
+    let executable = |file: &PathBuf| {
+        fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(executable)
 }
 
 fn is_privileged(file: &Path) -> bool {
@@ -262,6 +324,18 @@ mod tests {
             (outside(map, 0), outside(map, 33), outside(map, 70000)),
             (Some(1000), Some(100_032), None)
         );
+    }
+
+    #[test]
+    fn a_range_that_nobody_has_and_the_distributions_command_are_found() {
+        assert_eq!(free_range(""), 100_000);
+        assert_eq!(free_range("a:100000:65536\nb:300000:10\nbroken\nc:x:1\n"), 300_010);
+        assert_eq!(
+            install_command("NAME=\"Raspbian\"\nID=raspbian\nID_LIKE=debian\n"),
+            "sudo apt-get install uidmap"
+        );
+        assert_eq!(install_command("ID=\"alpine\"\n"), "sudo apk add shadow-uidmap");
+        assert!(install_command("").contains("newuidmap"));
     }
 
     #[test]

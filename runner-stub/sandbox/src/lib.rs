@@ -22,6 +22,7 @@ pub mod copy;
 mod error;
 pub mod exec;
 pub mod export;
+pub mod features;
 pub mod foreground;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

@@ -240,6 +240,12 @@ pub(crate) fn close_from(first: RawFd, now: bool) -> io::Result<()> {
     }
 }
 
+/// `close_range` is there: of descriptors that cannot be.
+pub(crate) fn has_close_range() -> bool {
+    // SAFETY: there is no descriptor with this number, which is the highest.
+    check(unsafe { libc::syscall(libc::SYS_close_range, c_int::MAX, c_int::MAX, 0) }).is_ok()
+}
+
 /// Calls for each open descriptor from `first` on. Allocates nothing: it may run between `fork` and `execve`.
 fn each_open(first: RawFd, mut call: impl FnMut(RawFd)) -> io::Result<()> {
     use rustix::fs::{CWD, Mode, OFlags, RawDir};

@@ -3,6 +3,7 @@
 //! What was asked for is enforced, or `up` refuses and says what would help. With `--allow-degraded` it goes on without, and
 //! says so; the service is then treated as if it had not asked, so that nothing further down has to know.
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -53,6 +54,34 @@ pub(crate) fn unmet(wanted: &Resources, place: &Place) -> Result<Vec<Unmet>> {
     place.unmet(&parsed).map_err(sandbox_failure)
 }
 
+/// A limit that cannot be enforced, as the Compose file has it.
+pub(crate) struct Unenforceable {
+    keys: Vec<&'static str>,
+    reason: String,
+    /// What would help.
+    pub(crate) hint: Option<String>,
+}
+
+impl fmt::Display for Unenforceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, because {}", self.keys.join(", "), self.reason)
+    }
+}
+
+/// The limits that cannot be enforced in a place, by reason.
+pub(crate) fn unenforceable(wanted: &Resources, place: &Place) -> Result<Vec<Unenforceable>> {
+    let mut all: Vec<Unenforceable> = Vec::new();
+    for Unmet { property, reason, hint } in unmet(wanted, place)? {
+        let key = key(property).0;
+        match all.iter_mut().find(|other| other.reason == reason) {
+            Some(other) if other.keys.contains(&key) => {}
+            Some(other) => other.keys.push(key),
+            None => all.push(Unenforceable { keys: vec![key], reason, hint }),
+        }
+    }
+    Ok(all)
+}
+
 /// Takes away what cannot be enforced in a place when the service may be `degraded`, else that is an error. What the user
 /// has to be told.
 pub(crate) fn enforce(
@@ -73,24 +102,17 @@ pub(crate) fn enforce(
         .hint(format!("{hint}or go on without limits: --allow-degraded"))
         .into());
     }
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for Unmet { property, reason, .. } in &unmet {
-        let (key, take_away) = key(property);
-        take_away(&mut service.resources);
-        match reasons.iter_mut().find(|(other, _)| other == reason) {
-            Some((_, keys)) if keys.contains(&key) => {}
-            Some((_, keys)) => keys.push(key),
-            None => reasons.push((reason, vec![key])),
-        }
+    let warnings = unenforceable(&service.resources, place)?;
+    let warnings = warnings.iter().map(|unmet| format!("service `{name}` runs without {unmet}"));
+    let warnings: Vec<String> = warnings.collect();
+    for unmet in &unmet {
+        key(unmet.property).1(&mut service.resources);
     }
     // Swap is counted beside memory, and cannot be limited alone.
     if service.resources.memory.is_none() {
         service.resources.memory_swap = None;
     }
-    let without = |(reason, keys): &(_, Vec<_>)| {
-        format!("service `{name}` runs without {}, because {reason}", keys.join(", "))
-    };
-    Ok(reasons.iter().map(without).chain(mortal(name, service, place)).collect())
+    Ok(warnings.into_iter().chain(mortal(name, service, place)).collect())
 }
 
 /// A container with limits that ends before anybody stops it.

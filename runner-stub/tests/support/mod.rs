@@ -117,7 +117,7 @@ impl App {
 
     /// Runs the executable.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        ended(self.command(arguments).output().unwrap())
+        self.run_with(arguments, &BTreeMap::new())
     }
 
     /// Runs it with these variables. Another thread that starts a program holds the freshly written executable open for a

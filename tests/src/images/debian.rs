@@ -1,4 +1,4 @@
-//! Real software as real images, from Debian packages: `busybox`, `redis`, `nginx` for every platform.
+//! Real software as real images, from Debian packages: `busybox`, `redis`, `nginx` for every platform, `postgres` for one.
 //!
 //! They are made once, by `tests/images/unpack.sh`, and kept in [`cache`]. All share their lowest layer, as
 //! images of one distribution do.
@@ -37,6 +37,22 @@ if [ "$1" = redis-server ]; then
     [ "$(stat -c %U .)" = redis ] || { echo "the data belongs to $(stat -c %U .)"; exit 1; }
     [ -z "$(find . \! -user redis)" ] || { echo 'not all data belongs to redis'; exit 1; }
 fi
+exec "$@"
+"#;
+
+/// What the official image does, too: a root shell makes the data folder, changes its owner, becomes `postgres`, and executes this
+/// script again, which then makes the database.
+const POSTGRES_ENTRYPOINT: &str = r#"#!/bin/sh
+set -e
+export PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/data/pg TZ=Etc/UTC
+if [ "$(id -u)" = 0 ]; then
+    mkdir -p "$PGDATA" /run/postgresql
+    chmod 700 "$PGDATA"
+    chmod 3775 /run/postgresql
+    find "$PGDATA" /run/postgresql \! -user postgres -exec chown postgres '{}' +
+    exec /usr/bin/setpriv --reuid=postgres --regid=postgres --clear-groups -- "$0" "$@"
+fi
+[ -s "$PGDATA/PG_VERSION" ] || initdb -U postgres --auth=trust --no-sync --locale=C --encoding=UTF8 >/dev/null
 exec "$@"
 "#;
 
@@ -91,6 +107,26 @@ pub fn nginx() -> Result<Index> {
             .set("ExposedPorts", json!({"80/tcp": {}}))
             .set("StopSignal", json!("SIGQUIT")))
     })
+}
+
+/// postgres as a layer over BusyBox, for one platform: its programs refuse to run as root, and data that is not their user's.
+pub fn postgres(target: &Target) -> Result<Layer> {
+    let version = Digest::of(RECIPE.concat().as_bytes()).hex();
+    let folder = cache().join("images").join(format!("postgres-{}-{}", &version[..12], target.debian));
+    if !folder.is_dir() {
+        let files = unpack("postgres", target)?;
+        fs::create_dir_all(cache().join("images"))?;
+        // another process may have finished first; its files are the same
+        let _ = fs::rename(files.path().join("app"), &folder);
+    }
+    let accounts = |name: &str, line: &str| fs::read_to_string(folder.join(name)).map(|text| text + line);
+    let (passwd, group) =
+        (accounts("passwd", "postgres:x:70:70::/data:/bin/sh\n")?, accounts("group", "postgres:x:70:\n")?);
+    Ok(Layer::new()
+        .tree(&folder)?
+        .file("etc/passwd", 0o644, passwd.as_bytes())
+        .file("etc/group", 0o644, group.as_bytes())
+        .file("usr/bin/postgres-entrypoint.sh", 0o755, POSTGRES_ENTRYPOINT.as_bytes()))
 }
 
 /// The image from the cache, or made and put there. The folder's name holds everything that the image is made by.

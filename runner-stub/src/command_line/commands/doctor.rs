@@ -1,21 +1,19 @@
 //! `doctor`: what this device has of what this application needs, found out by trying.
 //!
 //! The exit status says whether the application will run: 0, also with warnings; otherwise that of the environment's
-//! failures. Overlayfs is really mounted in a user namespace, in the data folder, by the role `dpack-doctor`.
+//! failures. Overlayfs, control groups and networks are really made, in a user namespace, by the role `dpack-doctor`.
 
 mod network;
+mod trial;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use dpack_compose::project::{Port, Project, Protocol};
-use dpack_sandbox::idmap::IdMap;
-use dpack_sandbox::role::{Spawn, take_fd};
-use dpack_store::driver::{self, Refusal};
+use dpack_sandbox::idmap::{self, IdMap};
+use rustix::fs::{Access, AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
 use super::super::SUCCESS;
@@ -24,13 +22,9 @@ use super::super::output::{self, Table, bytes};
 use super::super::settings::Settings;
 use crate::container::Container;
 use crate::failure::Failure;
-use crate::json;
-use crate::supervisor::sandbox_failure;
 
-/// `argv[0]` of the role that tries things inside a user namespace.
-pub(crate) const ROLE: &str = "dpack-doctor";
-/// Where the role says what it found.
-const REPORT: RawFd = 3;
+pub(crate) use trial::{ROLE, main};
+
 /// Oldest kernel for whose missing calls there is another way.
 const KERNEL: (u32, u32) = (4, 19);
 /// Room that is asked for beside the layers: logs, what containers write.
@@ -53,13 +47,21 @@ struct Check {
     name: String,
     verdict: Verdict,
     detail: String,
+    /// First Linux that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
 impl Check {
     fn new(name: &str, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), verdict, detail: detail.into(), hint: None }
+        Self { name: name.to_owned(), verdict, detail: detail.into(), since: None, hint: None }
+    }
+
+    fn since(mut self, version: &str) -> Self {
+        self.since = Some(version.to_owned());
+        self
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -79,12 +81,12 @@ pub(crate) fn run(global: &Global, arguments: Doctor) -> Result<u8> {
     let mut checks = vec![platform(&settings), kernel()];
     let map = IdMap::detect();
     checks.push(id_map(&map));
-    checks.extend(in_user_namespace(&settings, &map));
+    checks.extend(trial::checks(&settings, &map, &project, arguments.network));
     checks.push(space(&settings, &map));
     checks.extend(ports(&settings, &project));
-    checks.push(cgroup());
+    checks.extend(devices(&project));
     if arguments.network {
-        checks.extend(network::checks(&settings, &map));
+        checks.extend(network::checks(&settings));
     }
     let runs = checks.iter().all(|check| check.verdict != Verdict::Missing);
     if arguments.format.json() {
@@ -99,16 +101,17 @@ pub(crate) fn run(global: &Global, arguments: Doctor) -> Result<u8> {
 }
 
 fn text(checks: &[Check]) -> String {
-    let mut table = Table::new(&["CHECK", "RESULT", "DETAIL"]);
+    let mut table = Table::new(&["CHECK", "RESULT", "SINCE", "DETAIL"]);
     for check in checks {
         let verdict = match check.verdict {
             Verdict::Ok => "ok",
             Verdict::Warning => "warning",
             Verdict::Missing => "MISSING",
         };
-        table.row([check.name.clone(), verdict.to_owned(), check.detail.clone()]);
+        let since = check.since.clone().unwrap_or_default();
+        table.row([check.name.clone(), verdict.to_owned(), since, check.detail.clone()]);
         for line in check.hint.iter().flat_map(|hint| hint.lines()) {
-            table.row([String::new(), String::new(), format!("hint: {line}")]);
+            table.row([String::new(), String::new(), String::new(), format!("hint: {line}")]);
         }
     }
     table.to_string()
@@ -157,66 +160,8 @@ fn id_map(map: &IdMap) -> Check {
                 }
             };
             let detail = format!("one in containers, {effect}: {reason}");
-            Check::new("user IDs", Verdict::Warning, detail)
-                .hint("as root: install newuidmap and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`")
+            Check::new("user IDs", Verdict::Warning, detail).hint(idmap::remedy().join("\n"))
         }
-    }
-}
-
-/// User namespaces and what is tried in one.
-fn in_user_namespace(settings: &Settings, map: &IdMap) -> Vec<Check> {
-    let name = "user namespaces";
-    match try_in_user_namespace(settings, map) {
-        Ok(overlay) => vec![Check::new(name, Verdict::Ok, "can be made"), overlay],
-        Err(error) => vec![Check::failed(name, Failure::of(&error))],
-    }
-}
-
-fn try_in_user_namespace(settings: &Settings, map: &IdMap) -> Result<Check> {
-    let folder = settings.paths.data.join(format!("doctor.{}", std::process::id()));
-    settings.paths.make_data(&folder)?;
-    let tried = trial(settings, map, &folder);
-    let _ = fs::remove_dir_all(&folder);
-    tried
-}
-
-/// What the role found when it tried the thing that is its argument: a folder, or [`network::TRIAL`].
-fn trial(settings: &Settings, map: &IdMap, what: impl AsRef<OsStr>) -> Result<Check> {
-    let (report, theirs) = std::io::pipe()?;
-    let child = Spawn::new(ROLE)
-        .arg(what.as_ref())
-        .fd(REPORT, theirs.as_fd())
-        .program_length(settings.executable.program_length())
-        .new_user_namespace(map)
-        .spawn()
-        .map_err(sandbox_failure)?;
-    drop(theirs);
-    let check = json::read(report).context("the process in the user namespace ended early")?;
-    child.wait().map_err(sandbox_failure)?;
-    Ok(check)
-}
-
-/// Role entry: tries overlayfs in the folder that is its argument, or a network.
-pub(crate) fn main() -> Result<()> {
-    let what = PathBuf::from(std::env::args_os().nth(1).context("`doctor` was started without a folder")?);
-    let report = fs::File::from(take_fd(REPORT).context("`doctor` was started without a pipe")?);
-    let check = if what == Path::new(network::TRIAL) { network::trial() } else { overlay_check(&what) };
-    serde_json::to_writer(report, &check).context("failed to report")
-}
-
-fn overlay_check(folder: &Path) -> Check {
-    match driver::try_overlay(&folder.join("overlay")) {
-        Ok(()) => {
-            let place = folder.parent().unwrap_or(folder).display();
-            Check::new("overlayfs", Verdict::Ok, format!("works in `{place}`"))
-        }
-        Err(Refusal::Overlay(reason)) => {
-            let detail = format!("each container gets a copy of its image: {reason}");
-            Check::new("overlayfs", Verdict::Warning, detail).hint(
-                "it needs Linux 5.11 and a data folder on a local file system such as ext4, xfs or btrfs: --data-dir DIR",
-            )
-        }
-        Err(Refusal::Disk(error)) => Check::failed("overlayfs", Failure::of(&error.into())),
     }
 }
 
@@ -292,16 +237,33 @@ fn check_port(service: &str, port: &Port, number: u16, first: u16, ours: bool, u
     }
 }
 
-fn cgroup() -> Check {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let has = |kind: &str| mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind));
-    let detail = match (has("cgroup2"), has("cgroup")) {
-        (true, false) => "version 2",
-        (true, true) => "versions 1 and 2",
-        (false, true) => "version 1",
-        (false, false) => "none",
-    };
-    Check::new("cgroups", Verdict::Ok, detail)
+/// Device nodes that services ask for: there, and open to this user.
+fn devices(project: &Project) -> Vec<Check> {
+    let services = project.services.iter();
+    let wanted =
+        services.flat_map(|(name, service)| service.devices.iter().map(move |device| (name, device)));
+    wanted
+        .map(|(service, device)| {
+            let (path, name) = (Path::new(&device.source), format!("device {}", device.source));
+            let node = path.file_name().unwrap_or_default().to_string_lossy();
+            if !path.exists() {
+                return Check::new(&name, Verdict::Missing, format!("`{service}` asks for it, and it is not there"))
+                    .hint(format!("plug it in, or load its driver: sudo modprobe {node}"));
+            }
+            let mut access = Access::empty();
+            access.set(Access::READ_OK, device.permissions.contains('r'));
+            access.set(Access::WRITE_OK, device.permissions.contains('w'));
+            match rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS) {
+                Ok(()) => Check::new(&name, Verdict::Ok, format!("open to `{service}`")),
+                Err(error) => Check::new(&name, Verdict::Warning, format!("`{service}` cannot open it: {error}"))
+                    .hint(format!(
+                        "echo 'KERNEL==\"{node}\", MODE=\"0666\"' | sudo tee /etc/udev/rules.d/70-dpack-{node}.rules && \
+                         sudo udevadm control --reload && sudo udevadm trigger {path}",
+                        path = device.source
+                    )),
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use dpack_compose::project::Project;
 use dpack_payload::application::Image;
 use dpack_payload::digest::DiffId;
+use dpack_store::{Driver, Store};
 use tokio::task::spawn_blocking;
 
-use super::super::create::Stacks;
+use super::super::create::{Stacks, store_kind};
 use super::super::lifecycle::note;
 use super::super::project_files::lay_out;
 use super::super::reporter::Reporter;
@@ -21,14 +22,33 @@ impl Supervisor {
     /// Removes layers that no project needs. What cannot be removed now is next time.
     pub(crate) async fn collect_garbage(&self) {
         let (store, paths, ours) = (self.store(), self.paths.clone(), self.executable.layers());
+        let (unused, name) = (self.unused_store(), self.name.clone());
         let collected = spawn_blocking(move || -> Result<()> {
             // A record that cannot be read stops us: its layers must not go.
-            let before = layers_in_use(&paths)?;
-            store?.collect_garbage(|| [layers_in_use(&paths).unwrap_or_default(), before, ours].concat())?;
+            let before = layers_in_use(&paths, None)?;
+            let in_use = || layers_in_use(&paths, None).unwrap_or_default();
+            store?.collect_garbage(|| [in_use(), before.clone(), ours].concat())?;
+            if let Some(unused) = unused? {
+                // We use the other driver; containers that were made with this one have its layers all the same.
+                unused.collect_garbage(|| layers_in_use(&paths, Some(&name)).unwrap_or(before))?;
+            }
             Ok(())
         });
         if let Ok(Err(error)) = collected.await {
             note(&error.context("failed to remove unused layers"));
+        }
+    }
+
+    /// What was extracted for the driver that is not used: it was another kernel, or asked for.
+    fn unused_store(&self) -> Result<Option<Store>> {
+        let driver = match self.driver()?.driver {
+            Driver::Overlay => Driver::Copy,
+            Driver::Copy => Driver::Overlay,
+        };
+        let kind = store_kind(&self.id_map);
+        match Store::folder(&self.paths.data, kind, driver).is_dir() {
+            true => Ok(Some(Store::open(&self.paths.data, kind, driver)?)),
+            false => Ok(None),
         }
     }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use dpack_network::Status;
-use dpack_sandbox::idmap::IdMap;
 use rustix::process::{Resource, getrlimit};
 
 use super::super::super::settings::Settings;
@@ -13,21 +12,14 @@ use super::super::network::client;
 use super::{Check, Verdict};
 use crate::failure::Failure;
 
-/// The argument with which the role tries a network.
-pub(super) const TRIAL: &str = "network";
 /// How long a name server or a container may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A question that every resolver answers: the name servers of the root (RFC 1035, 4.1).
 const ROOT_SERVERS: [u8; 17] = [0x64, 0x70, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
 
-/// Everything about networks.
-pub(super) fn checks(settings: &Settings, map: &IdMap) -> Vec<Check> {
-    let tried = super::trial(settings, map, TRIAL);
-    let mut checks = vec![tried.unwrap_or_else(|error| Check::failed("networks", Failure::of(&error)))];
-    checks.push(low_ports());
-    checks.push(ping());
-    checks.push(connections());
-    checks.push(outside());
+/// Everything about networks but the trial.
+pub(super) fn checks(settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![low_ports(), ping(), connections(), outside()];
     checks.extend(name_servers());
     checks.extend(running(settings));
     checks
