@@ -1,7 +1,7 @@
 //! `bench`: ratios between dpack and its peers, measured in one run on one machine. `cargo xtask bench` starts it.
 //!
 //! ```text
-//! one module per benchmark      start, first_start, many, size, build, memory, network
+//! one module per benchmark      start, first_start, many, size, build, memory, network, storage
 //!   └─> race                    contenders take turns: A B C A B C …
 //!         └─> peers             inside a root where the peers are installed, by ourselves as its agent
 //!   └─> report                  rows with ratio and aim, as a table or as JSON
@@ -26,6 +26,7 @@ mod race;
 mod report;
 mod size;
 mod start;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("memory", memory::run),
     ("size", size::run),
     ("network", network::run),
+    ("storage", storage::run),
 ];
 
 fn main() -> ExitCode {
