@@ -124,6 +124,7 @@ pub fn postgres(target: &Target) -> Result<Layer> {
         (accounts("passwd", "postgres:x:70:70::/data:/bin/sh\n")?, accounts("group", "postgres:x:70:\n")?);
     Ok(Layer::new()
         .tree(&folder)?
+        .symlink("var/run", "/run")
         .file("etc/passwd", 0o644, passwd.as_bytes())
         .file("etc/group", 0o644, group.as_bytes())
         .file("usr/bin/postgres-entrypoint.sh", 0o755, POSTGRES_ENTRYPOINT.as_bytes()))
