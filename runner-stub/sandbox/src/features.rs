@@ -1,7 +1,7 @@
 //! What of newer kernels is there, for `doctor`: every call is tried with arguments that change nothing, by a process that may
 //! mount, as those are that need them.
 //!
-//! [`compat`](crate::compat) has what stands in for those that are missing.
+//! `compat` has what stands in for those that are missing.
 
 use std::fs::File;
 use std::io;
