@@ -401,7 +401,7 @@ fn what_has_ended_is_started_again_though_its_shim_is_not_done() {
     signal("shim", rustix::process::Signal::CONT);
     assert!(up.wait().unwrap().success());
     assert_eq!(app.state("test-web-1"), "running");
-    assert_eq!(app.ok(&["logs", "--no-log-prefix"]), "w\nw\n");
+    eventually("it has said so twice", || app.ok(&["logs", "--no-log-prefix"]) == "w\nw\n");
 }
 
 #[test]
