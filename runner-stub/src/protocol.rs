@@ -156,7 +156,7 @@ pub(crate) enum Event {
 pub(crate) struct Done {
     /// Containers it was about.
     pub(crate) containers: Vec<String>,
-    /// The steps that it takes, one a line.
+    /// The steps of a dry run, one a line.
     #[serde(default)]
     pub(crate) plan: String,
     /// ID of the container of `run`.

@@ -70,16 +70,20 @@ impl fmt::Display for Unenforceable {
 
 /// The limits that cannot be enforced in a place, by reason.
 pub(crate) fn unenforceable(wanted: &Resources, place: &Place) -> Result<Vec<Unenforceable>> {
+    Ok(by_reason(&unmet(wanted, place)?))
+}
+
+fn by_reason(unmet: &[Unmet]) -> Vec<Unenforceable> {
     let mut all: Vec<Unenforceable> = Vec::new();
-    for Unmet { property, reason, hint } in unmet(wanted, place)? {
+    for Unmet { property, reason, hint } in unmet {
         let key = key(property).0;
-        match all.iter_mut().find(|other| other.reason == reason) {
+        match all.iter_mut().find(|other| other.reason == *reason) {
             Some(other) if other.keys.contains(&key) => {}
             Some(other) => other.keys.push(key),
-            None => all.push(Unenforceable { keys: vec![key], reason, hint }),
+            None => all.push(Unenforceable { keys: vec![key], reason: reason.clone(), hint: hint.clone() }),
         }
     }
-    Ok(all)
+    all
 }
 
 /// Takes away what cannot be enforced in a place when the service may be `degraded`, else that is an error. What the user
@@ -102,9 +106,8 @@ pub(crate) fn enforce(
         .hint(format!("{hint}or go on without limits: --allow-degraded"))
         .into());
     }
-    let warnings = unenforceable(&service.resources, place)?;
-    let warnings = warnings.iter().map(|unmet| format!("service `{name}` runs without {unmet}"));
-    let warnings: Vec<String> = warnings.collect();
+    let without = by_reason(&unmet);
+    let warnings = without.iter().map(|unmet| format!("service `{name}` runs without {unmet}"));
     for unmet in &unmet {
         key(unmet.property).1(&mut service.resources);
     }
@@ -112,7 +115,7 @@ pub(crate) fn enforce(
     if service.resources.memory.is_none() {
         service.resources.memory_swap = None;
     }
-    Ok(warnings.into_iter().chain(mortal(name, service, place)).collect())
+    Ok(warnings.chain(mortal(name, service, place)).collect())
 }
 
 /// A container with limits that ends before anybody stops it.

@@ -95,7 +95,7 @@ impl Supervisor {
     pub(crate) fn done(&self, plan: &Plan) -> Done {
         Done {
             containers: plan.steps.iter().map(|step| step.container.clone()).collect(),
-            plan: plan.to_string(),
+            plan: String::new(),
             id: String::new(),
             supervisor: std::process::id().cast_signed(),
         }

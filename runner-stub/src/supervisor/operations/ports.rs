@@ -49,9 +49,7 @@ impl Supervisor {
                 .get(&step.service)
                 .map(|service| service.ports.as_slice())
                 .unwrap_or_default();
-            for port in
-                ports.iter().filter(|port| port.protocol == Protocol::Tcp && !ours.contains(&port.published))
-            {
+            for port in ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
                 let address = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 let numbers = port.numbers().unwrap_or(0..=0);
                 let (first, last) = (*numbers.start(), *numbers.end());

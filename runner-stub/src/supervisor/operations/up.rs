@@ -46,7 +46,7 @@ impl Supervisor {
         let configurations = self.configurations(&project, &images)?;
         let plan = plan::up(&project, &configurations, &self.existing(), options)?;
         if options.dry_run {
-            return Ok(self.done(&plan));
+            return Ok(Done { plan: plan.to_string(), ..self.done(&plan) });
         }
         self.lay_out_files().await?;
         check_binds(&project, &plan)?;
