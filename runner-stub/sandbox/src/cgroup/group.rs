@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy;
-use super::place::{Place, inherit_processors};
+use super::place::{Place, Unmet, inherit_processors};
 use super::resources::Resources;
 use super::systemd;
 use crate::Error;
@@ -39,8 +39,9 @@ impl Group {
     ) -> Result<Option<Group>, Error> {
         let nowhere = Place::default();
         let place = place.unwrap_or(&nowhere);
-        if let Some(unmet) = place.unmet(resources)?.into_iter().next() {
-            return Err(Error::Limit { property: unmet.property, reason: unmet.reason, hint: unmet.hint });
+        // What files there are is seen in the group itself.
+        if let Some(unmet) = place.unmet_by(resources, |_| None)?.into_iter().next() {
+            return Err(unmet.into());
         }
         if !place.has_groups() {
             return Ok(None);
@@ -87,6 +88,9 @@ impl Group {
             let Some((v2, file)) = place.file(&setting) else { continue };
             let dir = if v2 { self.v2.as_ref() } else { self.v1.get(&file.controller) };
             let Some(dir) = dir else { continue };
+            if setting.is_missing_in(dir, v2, file) {
+                return Err(Unmet::missing(setting.property, file).into());
+            }
             let Some(file) = setting.file_in(dir, v2, file) else { continue };
             let path = dir.join(&file.name);
             fs::write(&path, &file.value).map_err(failed(&path))?;

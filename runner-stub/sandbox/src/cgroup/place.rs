@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{self, Folder, Folders};
 use super::processors;
-use super::resources::{Resources, Setting};
+use super::resources::{File, Resources, Setting};
 use super::systemd;
 use crate::Error;
 
@@ -70,6 +70,20 @@ pub struct Unmet {
     pub reason: String,
     /// What would help.
     pub hint: Option<String>,
+}
+
+impl Unmet {
+    /// Groups of this kernel have no such file.
+    pub(super) fn missing(property: &'static str, file: &File) -> Self {
+        let reason = format!("this kernel has no `{}`", file.name);
+        Self { property, reason, hint: Some(kernel_hint(&file.name).to_owned()) }
+    }
+}
+
+impl From<Unmet> for Error {
+    fn from(unmet: Unmet) -> Self {
+        Error::Limit { property: unmet.property, reason: unmet.reason, hint: unmet.hint }
+    }
 }
 
 /// The group of version 2 that our own processes move to when they are in the way.
@@ -221,32 +235,38 @@ impl Place {
     /// The limits that cannot be enforced here. Empty groups are made for a moment to see what files they have.
     pub fn unmet(&self, resources: &Resources) -> Result<Vec<Unmet>, Error> {
         let mut samples = Samples::default();
+        self.unmet_by(resources, |parent| samples.of(parent))
+    }
+
+    /// The same, with a group below each folder to see its files in, where there is one.
+    pub(super) fn unmet_by(
+        &self,
+        resources: &Resources,
+        mut sample: impl FnMut(&Path) -> Option<PathBuf>,
+    ) -> Result<Vec<Unmet>, Error> {
         let mut all = Vec::new();
         for setting in resources.settings()? {
             let property = setting.property;
-            let mut unmet = |reason, hint| all.push(Unmet { property, reason, hint });
+            let unmet = |reason, hint| Unmet { property, reason, hint };
             let Some((v2, file)) = self.file(&setting) else {
                 let file = setting.v2.as_ref().or(setting.v1.as_ref());
                 let controller = file.map_or("", |file| &file.controller);
                 let lack = self.lack.as_ref();
                 let because = lack.map(|lack| format!(": {}", lack.reason)).unwrap_or_default();
                 let hint = lack.map(|lack| lack.hint.clone());
-                unmet(format!("there is no `{controller}` controller{because}"), hint);
+                all.push(unmet(format!("there is no `{controller}` controller{because}"), hint));
                 continue;
             };
             let Some(parent) = self.parent(v2, &file.controller) else { continue };
-            if samples.of(parent).is_some_and(|sample| setting.is_missing_in(&sample, v2, file)) {
-                unmet(
-                    format!("this kernel has no `{}`", file.name),
-                    Some(kernel_hint(&file.name).to_owned()),
-                );
+            if sample(parent).is_some_and(|sample| setting.is_missing_in(&sample, v2, file)) {
+                all.push(Unmet::missing(property, file));
             } else if file.name == "cpuset.cpus"
                 && let Some(there) = processors_of(parent)
                 && !processors::are_among(&file.value, &there)
             {
                 let reason =
                     format!("`{}` are not all among the processors that there are: {there}", file.value);
-                unmet(reason, Some("choose among those that there are".to_owned()));
+                all.push(unmet(reason, Some("choose among those that there are".to_owned())));
             }
         }
         Ok(all)
