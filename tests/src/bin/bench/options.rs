@@ -2,8 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--format table|json] [start|first-start|many|build|memory|size|network]...";
-
 /// How to measure, and what.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -21,6 +19,10 @@ impl Options {
         arguments: Vec<String>,
         known: impl Iterator<Item = &'static str> + Clone,
     ) -> Result<Self> {
+        let usage = || {
+            let names = known.clone().collect::<Vec<_>>().join("|");
+            format!("usage: bench [--quick] [--rounds N] [--format table|json] [{names}]...")
+        };
         let mut options = Self { quick: false, json: false, rounds: None, names: Vec::new() };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -36,10 +38,10 @@ impl Options {
                 "--format" => match value()?.as_str() {
                     "table" => options.json = false,
                     "json" => options.json = true,
-                    other => bail!("unknown format `{other}`\n{USAGE}"),
+                    other => bail!("unknown format `{other}`\n{}", usage()),
                 },
                 name if known.clone().any(|known| known == name) => options.names.push(argument),
-                other => bail!("unknown argument `{other}`\n{USAGE}"),
+                other => bail!("unknown argument `{other}`\n{}", usage()),
             }
         }
         Ok(options)
