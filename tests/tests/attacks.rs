@@ -15,7 +15,6 @@
 
 mod applications;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use anyhow::{Context, Result};
 use applications::one_machine_at_a_time;
 use dpack_targets::Target;
 use dpack_tests::images::Layer;
-use dpack_tests::{Device, Handmade, Need, Vm, needs, probe};
+use dpack_tests::{Device, Handmade, Need, Sections, Vm, needs, probe};
 use serde_json::json;
 
 const SECRET: &str = "the-users-own-word";
@@ -165,12 +164,8 @@ fn session(variables: &str, seconds: u32) -> String {
 }
 
 fn nothing_got_out(output: &str, limits: &str) {
-    let sections: BTreeMap<&str, &str> = output
-        .split("== ")
-        .filter_map(|section| section.split_once('\n'))
-        .map(|(name, text)| (name, text.trim()))
-        .collect();
-    let saw = |name: &str| sections.get(name).copied().unwrap_or("(not reached)");
+    let sections = Sections::parse(output);
+    let saw = |heading: &str| sections.under(heading);
     assert!(!output.contains("leak: "), "{output}");
     assert_eq!(saw("inside"), "tried", "{output}");
     assert!(saw("joined").contains(" times, 0 leaks") && !saw("joined").contains(SECRET), "{output}");

@@ -4,14 +4,13 @@
 
 mod applications;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use applications::{Application, Installed, can_build, free_port, one_machine_at_a_time};
 use dpack_targets::Target;
-use dpack_tests::{Device, Handmade, Need, Vm, images, needs};
+use dpack_tests::{Device, Handmade, Need, Sections, Vm, images, needs};
 
 /// What an edge engineer does with the shop, as a script for any shell. It prints what it sees under headings.
 ///
@@ -59,16 +58,15 @@ heading closed
 "#;
 
 /// The script's output by heading.
-struct Day(BTreeMap<String, String>);
+struct Day(Sections);
 
 impl Day {
     fn parse(output: &str) -> Self {
-        let sections = output.split("\n== ").filter_map(|section| section.split_once('\n'));
-        Self(sections.map(|(heading, text)| (heading.to_owned(), text.trim().to_owned())).collect())
+        Self(Sections::parse(output))
     }
 
     fn saw(&self, heading: &str) -> &str {
-        self.0.get(heading).map_or("(not reached)", String::as_str)
+        self.0.under(heading)
     }
 
     /// Everything that has to be true after a day at the shop, on any device.
@@ -193,10 +191,10 @@ fn database(target: &Target) -> Result<tempfile::NamedTempFile> {
 }
 
 fn database_served(output: &str) {
-    let day = Day::parse(&format!("\n{output}"));
-    assert_eq!(day.saw("seen"), "root\npostgres\n1\n70\npostgres\npostgres\npostgres", "{output}");
-    assert_eq!(day.saw("kept"), "SELECT 1\n42", "{output}");
-    assert_eq!(day.saw("down"), "0", "{output}");
+    let day = Sections::parse(output);
+    assert_eq!(day.under("seen"), "root\npostgres\n1\n70\npostgres\npostgres\npostgres", "{output}");
+    assert_eq!(day.under("kept"), "SELECT 1\n42", "{output}");
+    assert_eq!(day.under("down"), "0", "{output}");
 }
 
 #[test]

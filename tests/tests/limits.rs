@@ -11,13 +11,12 @@
 
 mod applications;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
 use applications::{can_build, one_machine_at_a_time};
 use dpack_targets::Target;
-use dpack_tests::{Handmade, Vm};
+use dpack_tests::{Handmade, Sections, Vm};
 use serde_json::{Value, json};
 
 /// Functions of the scripts. `$app` is the executable.
@@ -95,20 +94,15 @@ fn run(machine: Vm, more: &Value, script: &str) -> Result<Saw> {
     let script = format!("{}\n{script}", PRELUDE.replace("APP", &name));
     let _turn = one_machine_at_a_time();
     let output = machine.file(executable.path()).run(&script)?;
-    Ok(Saw::parse(&output.stdout))
+    Ok(Saw(Sections::parse(&output.stdout)))
 }
 
 /// The script's output by heading.
-struct Saw(BTreeMap<String, String>);
+struct Saw(Sections);
 
 impl Saw {
-    fn parse(output: &str) -> Self {
-        let sections = output.split("== ").filter_map(|section| section.split_once('\n'));
-        Self(sections.map(|(heading, text)| (heading.to_owned(), text.trim().to_owned())).collect())
-    }
-
     fn under(&self, heading: &str) -> &str {
-        self.0.get(heading).map_or("(not reached)", String::as_str)
+        self.0.under(heading)
     }
 }
 
