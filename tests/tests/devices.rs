@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use applications::{Application, Installed, can_build, free_port, one_machine_at_a_time};
+use applications::{Application, Installed, can_build, entries, free_port, one_machine_at_a_time};
 use dpack_targets::Target;
 use dpack_tests::{Device, Handmade, Need, Sections, Vm, images, needs};
 
@@ -125,6 +125,9 @@ fn on_this_machine(device: Device) -> Result<()> {
     let settings = format!("app={} SHOP_PORT={}\n", shop.executable, free_port()?);
     let output = shop.device.run(&["sh", "-c", &format!("{settings}{A_DAY_AT_THE_SHOP}")])?.success()?;
     Day::parse(&output.stdout).went_well();
+    // What it says is this machine's matter.
+    shop.run(&["doctor"])?;
+    assert_eq!(entries(&shop.data()), ["layers", "projects"]);
     shop.leaves_nothing()
 }
 

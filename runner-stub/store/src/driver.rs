@@ -88,9 +88,7 @@ pub fn find(data_dir: &Path, asked: Option<Driver>) -> Result<Found, Error> {
         return Ok(found);
     }
     let folder = layers.join(format!("try.{}", std::process::id()));
-    let tried = try_overlay(&folder);
-    remove_tree(&folder)?;
-    let found = match tried {
+    let found = match try_overlay(&folder) {
         Ok(()) => Found { driver: Driver::Overlay, reason: None },
         Err(Refusal::Overlay(reason)) => Found { driver: Driver::Copy, reason: Some(reason) },
         Err(Refusal::Disk(error)) => return Err(error),
@@ -118,8 +116,15 @@ pub enum Refusal {
     Disk(Error),
 }
 
-/// Mounts an overlay in `folder`, which is made, and does in it what needs whiteouts and attributes.
+/// Mounts an overlay in `folder`, which is made and removed again, and does in it what needs whiteouts and attributes. Runs inside
+/// the user namespace: what overlayfs leaves in its work folder is closed to the user outside.
 pub fn try_overlay(folder: &Path) -> Result<(), Refusal> {
+    let tried = mount_overlay(folder);
+    remove_tree(folder).map_err(Refusal::Disk)?;
+    tried
+}
+
+fn mount_overlay(folder: &Path) -> Result<(), Refusal> {
     let disk = |action, path: &Path| {
         let path = path.to_owned();
         move |error: Errno| Refusal::Disk(Error::disk(action, &path)(error))
