@@ -46,10 +46,19 @@ impl Peers {
         let folder = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
         let work = format!("{PARENT}/dpack-{name}-{}", std::process::id());
         let peers = Self { folder, work };
-        let outside = peers.outside(&peers.work);
-        fs::create_dir_all(&outside).with_context(|| format!("failed to create `{}`", outside.display()))?;
-        chown(&outside, Some(USER), Some(USER)).context("the peers' root needs root\nhint: sudo")?;
+        for folder in [peers.outside(&peers.work), peers.outside(&peers.runtime())] {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to create `{}`", folder.display()))?;
+            chown(&folder, Some(USER), Some(USER)).context("the peers' root needs root\nhint: sudo")?;
+        }
+        fs::set_permissions(peers.outside(&peers.runtime()), fs::Permissions::from_mode(0o700))?;
         Ok(peers)
+    }
+
+    /// The user's runtime folder, seen from inside: in the common one podman would join the user namespace of another test's
+    /// process, or of one that was killed.
+    fn runtime(&self) -> String {
+        self.work("runtime")
     }
 
     /// A path in the work folder, seen from inside.
@@ -78,15 +87,19 @@ impl Peers {
         command
     }
 
-    /// Runs a shell script inside, in the work folder.
+    /// Runs a shell script inside, in the work folder and with a runtime folder of its own.
     pub fn run(&self, user: &str, script: &str) -> Result<Output> {
-        let script = format!("cd {}\n{script}", self.work);
+        let script = format!("cd {}\nexport XDG_RUNTIME_DIR={}\n{script}", self.work, self.runtime());
         Output::of(self.command(user).args(["bash", "-c", &script]))
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
+        // podman's process that keeps the user namespace would outlive us
+        if self.outside(&self.runtime()).join("libpod/tmp/pause.pid").exists() {
+            let _ = self.run("dev", "podman system migrate");
+        }
         // a mount that is still used by a process of ours is detached with it; other file systems are left alone
         let _ = Command::new("rm")
             .args(["-rf", "--one-file-system"])

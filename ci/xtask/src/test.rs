@@ -2,10 +2,10 @@
 //!
 //! A step that fails does not keep the others from running, unless they need it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::ops::AddAssign;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
@@ -51,6 +51,13 @@ struct Counts {
     skipped: u64,
 }
 
+/// What `cargo test` said: numbers, and the lines about the tests that failed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    counts: Counts,
+    failures: Vec<String>,
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
@@ -61,7 +68,7 @@ impl AddAssign for Counts {
 
 #[derive(Default)]
 struct Summary {
-    counts: Counts,
+    outcome: Outcome,
     complaints: Vec<String>,
 }
 
@@ -71,14 +78,15 @@ impl Summary {
         let Err(error) = result else { return true };
         eprintln!("xtask: {what}: {error:#}");
         self.complaints.push(what.to_owned());
-        self.counts.failed += 1;
+        self.outcome.counts.failed += 1;
         false
     }
 
-    fn tests(&mut self, what: &str, result: Result<Counts>) {
+    fn tests(&mut self, what: &str, result: Result<Outcome>) {
         match result {
-            Ok(counts) => {
-                self.counts += counts;
+            Ok(Outcome { counts, failures }) => {
+                self.outcome.counts += counts;
+                self.outcome.failures.extend(failures);
                 if counts.failed > 0 {
                     self.complaints.push(what.to_owned());
                 }
@@ -89,8 +97,12 @@ impl Summary {
         }
     }
 
+    /// Repeats what failed, which is far above by now, and prints the numbers.
     fn close(self) -> Result<()> {
-        let Counts { passed, failed, skipped } = self.counts;
+        let Outcome { counts: Counts { passed, failed, skipped }, failures } = self.outcome;
+        for line in failures {
+            println!("{line}");
+        }
         let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
         println!("\n{passed} passed, {failed} failed{skipped}");
         if !self.complaints.is_empty() {
@@ -101,39 +113,51 @@ impl Summary {
 }
 
 /// Runs `cargo test`, passes its output on and counts. Fails when tests did not even run.
-fn cargo_test(arguments: &[&str], filter: Option<&str>, skips: Option<&Path>) -> Result<Counts> {
+fn cargo_test(arguments: &[&str], filter: Option<&str>, skips: Option<&Path>) -> Result<Outcome> {
     let mut cargo = workspace::cargo()?;
     cargo.args(["test", "--quiet", "--locked", "--no-fail-fast"]).args(arguments).args(filter);
+    // the message names the place; the calls that led there would bury it
+    cargo.env("RUST_BACKTRACE", "0");
     if let Some(skips) = skips {
         cargo.env("DPACK_TEST_SKIPPED", skips);
         cargo.env("DPACK_TEST_BINARY", workspace::release_folder()?.join("dpack"));
     }
-    let (counts, success) = count(&mut cargo)?;
+    let mut child = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start `{}`", process::describe(&cargo)))?;
+    let output = child.stdout.take().context("cargo's output is piped")?;
+    let lines = BufReader::new(output).lines().map(|line| line.inspect(|line| println!("{line}")));
+    let mut outcome = read(lines)?;
     // cargo fails for a test that does not compile, too, and then no test failed
-    if !success && counts.failed == 0 {
+    if !child.wait()?.success() && outcome.counts.failed == 0 {
         bail!("`{}` failed without a failed test", process::describe(&cargo));
     }
     let noted = skips.and_then(|skips| std::fs::read_to_string(skips).ok()).unwrap_or_default();
     print!("{noted}");
     let noted = noted.lines().count() as u64;
     // the harness counts a test that returned early as passed
-    Ok(Counts { passed: counts.passed.saturating_sub(noted), skipped: counts.skipped + noted, ..counts })
+    outcome.counts.passed = outcome.counts.passed.saturating_sub(noted);
+    outcome.counts.skipped += noted;
+    Ok(outcome)
 }
 
-fn count(cargo: &mut Command) -> Result<(Counts, bool)> {
-    let mut child = cargo
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("failed to start `{}`", process::describe(cargo)))?;
-    let mut counts = Counts::default();
-    let output = child.stdout.take().context("cargo's output is piped")?;
-    for line in BufReader::new(output).lines() {
+/// Reads the output of the test harness, of one test program after the other.
+fn read(lines: impl Iterator<Item = io::Result<String>>) -> io::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut in_failures = false;
+    for line in lines {
         let line = line?;
-        println!("{line}");
-        counts += result_line(&line).unwrap_or_default();
+        let result = result_line(&line);
+        // a section for each test that failed, between this line and the result
+        in_failures = (in_failures || line == "failures:") && result.is_none();
+        outcome.counts += result.unwrap_or_default();
+        if in_failures {
+            outcome.failures.push(line);
+        }
     }
-    Ok((counts, child.wait()?.success()))
+    Ok(outcome)
 }
 
 /// Reads `test result: ok. 6 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s`.
@@ -158,5 +182,18 @@ mod tests {
         assert_eq!(result_line(line), Some(Counts { passed: 6, failed: 2, skipped: 1 }));
         assert_eq!(result_line("running 6 tests"), None);
         assert_eq!(result_line("test result: unknown"), None);
+    }
+
+    #[test]
+    fn what_is_said_of_failed_tests_is_kept() {
+        let output = "running 1 test\n.\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+            running 2 tests\n.F\nfailures:\n\n---- it stdout ----\nleft: 1\n\n\nfailures:\n    it\n\n\
+            test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let outcome = read(output.lines().map(|line| Ok(line.to_owned()))).unwrap();
+        assert_eq!(outcome.counts, Counts { passed: 2, failed: 1, skipped: 0 });
+        assert_eq!(
+            outcome.failures.join("\n"),
+            "failures:\n\n---- it stdout ----\nleft: 1\n\n\nfailures:\n    it\n"
+        );
     }
 }

@@ -432,15 +432,15 @@ fn limits_hold_and_their_group_goes_with_the_container() {
         );
         return;
     };
+    let name = format!("limits-{}", std::process::id());
     for map in MAPS {
         let container = host
-            .container(map, "limits", &["sh", "-c", "read x < /proc/self/cgroup; echo $x; sleep 1000"])
+            .container(map, &name, &["sh", "-c", "read x < /proc/self/cgroup; echo $x; sleep 1000"])
             .set("/linux/resources", json!({"pids": {"limit": 5}, "memory": {"limit": 16 << 20}}));
         container.start();
         let group = eventually("the group", || container.log().into_iter().next());
         assert!(group.ends_with(":/\n") || group.ends_with(":name=systemd:/\n"), "its own root: {group}");
-        // tests that run side by side have groups of their own there
-        assert_eq!(handed_over.groups("limits"), [1, 1, 1], "{map}");
+        assert_eq!(handed_over.groups(&name), [1, 1, 1], "{map}");
         let bomb = "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait";
         let failed = errors(&container.exec("-", &["sh", "-c", bomb]));
         assert!(failed.contains("can't fork"), "{map}: {failed}");
@@ -449,7 +449,7 @@ fn limits_hold_and_their_group_goes_with_the_container() {
         container.signal("KILL");
         let state = container.wait_for_state("Exited");
         assert!(state.contains("oom_killed: true"), "{state}");
-        assert_eq!(handed_over.groups("limits"), [0, 0, 0], "{map}");
+        assert_eq!(handed_over.groups(&name), [0, 0, 0], "{map}");
         let refused = host
             .container(map, "refused", &["true"])
             .set("/linux/resources", json!({"unified": {"memory.high": "1"}}))

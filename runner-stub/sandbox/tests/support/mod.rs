@@ -101,44 +101,73 @@ impl Host {
     }
 }
 
-/// Folders of version 1 that were given to the user; removed with this value.
+/// Before the process ID in the name of a folder that was handed over.
+const HANDED_OVER: &str = "dpack-test-";
+
+/// The controllers of version 1, each mounted alone, of which the user was given a folder; removed with this value.
 pub(crate) struct HandedOver(Vec<PathBuf>);
 
 impl HandedOver {
-    /// How many groups with this in their name there are for each controller.
+    /// How many groups with this in their name there are for each controller, in whichever folder of the user.
     pub(crate) fn groups(&self, name: &str) -> Vec<usize> {
-        let count = |folder: &PathBuf| {
-            let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-            names.filter(|entry| entry.to_string_lossy().contains(name)).count()
+        let names = |folder: PathBuf| {
+            // another test may remove its own meanwhile
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name())
         };
-        self.0.iter().map(count).collect()
+        let groups = |controller: &PathBuf| {
+            let all = handed_over(controller).into_iter().flat_map(|(_, folder)| names(folder));
+            all.filter(|entry| entry.to_string_lossy().contains(name)).count()
+        };
+        self.0.iter().map(groups).collect()
     }
 }
 
 impl Drop for HandedOver {
     fn drop(&mut self) {
-        for folder in &self.0 {
-            let _ = fs::remove_dir(folder);
+        for controller in &self.0 {
+            remove_groups(&controller.join(format!("{HANDED_OVER}{}", std::process::id())));
         }
     }
+}
+
+/// What was handed over of a controller: process ID of the test, folder.
+fn handed_over(controller: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(controller).unwrap().flatten();
+    let pid = |entry: &fs::DirEntry| Some(entry.file_name().to_str()?.strip_prefix(HANDED_OVER)?.to_owned());
+    entries.filter_map(|entry| Some((pid(&entry)?, entry.path()))).collect()
+}
+
+/// Removes a group and those in it, as far as no process is in them: containers of tests that run side by side are there, too.
+fn remove_groups(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 impl Host {
     /// As an administrator does: one folder for each controller. None where that cannot be done.
     pub(crate) fn hand_over_control_groups(&self) -> Option<HandedOver> {
-        let mut folders = Vec::new();
+        let mut controllers = Vec::new();
         for controller in ["memory", "pids", "freezer"] {
             let mount = Path::new("/sys/fs/cgroup").join(controller);
             if !is_root() || !mount.join("cgroup.procs").exists() {
                 return None;
             }
-            let folder = mount.join(format!("dpack-test-{}", std::process::id()));
+            for (pid, leftover) in handed_over(&mount) {
+                if !Path::new("/proc").join(pid).exists() {
+                    remove_groups(&leftover);
+                }
+            }
+            let folder = mount.join(format!("{HANDED_OVER}{}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
             let status = Command::new("chown").args(["-R", user()]).arg(&folder).status().unwrap();
             assert!(status.success());
-            folders.push(folder);
+            controllers.push(mount);
         }
-        Some(HandedOver(folders))
+        Some(HandedOver(controllers))
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use anyhow::{Context, Result, bail};
 
 use crate::race::{AGENT, Contender, Outcome, Race, Step};
+use crate::start::forget_podman;
 
 /// The peers' root with this program in its work folder.
 #[derive(Debug)]
@@ -25,7 +26,10 @@ impl Peers {
     pub(crate) fn prepare() -> Result<Self> {
         let peers = dpack_tests::Peers::prepare_with_docker("bench")?;
         peers.bring(&std::env::current_exe()?, "bench")?;
-        Ok(Self(peers))
+        let peers = Self(peers);
+        // of a run that was interrupted: podman would fail to join its namespace
+        peers.steps([forget_podman()])?;
+        Ok(peers)
     }
 
     /// Runs a race inside.
