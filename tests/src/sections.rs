@@ -10,7 +10,9 @@ impl Sections {
     /// Reads a script's output. What comes before the first heading is left out.
     pub fn parse(output: &str) -> Self {
         let output = format!("\n{output}");
-        let sections = output.split("\n== ").skip(1).filter_map(|section| section.split_once('\n'));
+        // of an empty section nothing is left but its heading
+        let sections =
+            output.split("\n== ").skip(1).map(|section| section.split_once('\n').unwrap_or((section, "")));
         Self(sections.map(|(heading, text)| (heading.to_owned(), text.trim().to_owned())).collect())
     }
 
