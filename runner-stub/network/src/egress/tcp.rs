@@ -9,6 +9,10 @@
 //!
 //! A door takes no SYN but those that are injected (a filter on the listener), so whatever else a container sends to the
 //! same address meanwhile is dialled on its own. It closes when nobody is waited for.
+//!
+//! A connection that was reset leaves its door open for a moment. A client that had lost segments before takes no reset but
+//! one that its own last segment asks for (RFC 5961, 3.2), and of the namespace only a socket may send that: what the
+//! kernel answers without one carries no mark.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -37,6 +41,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may take to answer a SYN+ACK of its own machine.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 1024;
+/// How long a client that was reset may ask whether that is so.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Doors at a time; beyond that none is kept open for those who were reset.
+const DOORS: usize = 1024;
 
 type Ends = (SocketAddr, SocketAddr);
 
@@ -50,6 +58,8 @@ struct Hall {
 #[derive(Debug)]
 struct Door {
     awaited: HashMap<SocketAddr, oneshot::Sender<TcpStream>>,
+    /// Connections that were reset a moment ago.
+    farewells: usize,
     accepting: AbortHandle,
 }
 
@@ -95,12 +105,19 @@ fn enter(hall: &SharedHall, ends: Ends) -> bool {
 }
 
 async fn serve_client(segment: &[u8], syn: Synchronise, hall: &SharedHall, shared: &Arc<Shared>) {
-    let _counted = shared.count();
+    let counted = shared.count();
     let ends = (syn.source, syn.destination);
     let met = meet(segment, &syn, hall, shared).await;
     lock(hall).dialling.remove(&ends);
-    if let Some((client, server)) = met {
-        shared.workers.converse(client, server).await;
+    let Some((client, server)) = met else { return };
+    let ended = shared.workers.converse(client, server).await;
+    drop(counted);
+    if let Err(aborted) = ended
+        && keep_open(hall, syn.destination).is_ok()
+    {
+        drop(aborted);
+        sleep(FAREWELL).await;
+        close(hall, syn.destination, |door| door.farewells -= 1);
     }
 }
 
@@ -128,7 +145,7 @@ async fn meet(
         Ok(awaited) => timeout(HANDSHAKE, awaited).await.ok().and_then(Result::ok),
         Err(_) => None,
     };
-    leave(hall, syn);
+    close(hall, syn.destination, |door| drop(door.awaited.remove(&syn.source)));
     if client.is_none() {
         abort(&server);
     }
@@ -155,19 +172,30 @@ fn refusal(error: &io::Error, syn: &Synchronise, segment: &[u8]) -> Option<Vec<u
 
 /// Opens the door that a client's SYN asks for, if it is not open, and waits there for the client.
 fn admit(hall: &SharedHall, syn: &Synchronise) -> io::Result<oneshot::Receiver<TcpStream>> {
-    let mut locked = lock(hall);
-    let door = match locked.doors.entry(syn.destination) {
-        Entry::Occupied(door) => door.into_mut(),
-        Entry::Vacant(place) => {
-            let socket = raw::listener(syn.destination, BACKLOG)?;
-            let listener = TcpListener::from_std(StdListener::from(socket))?;
-            let accepting = tokio::spawn(accept(listener, syn.destination, Arc::clone(hall))).abort_handle();
-            place.insert(Door { awaited: HashMap::new(), accepting })
-        }
-    };
     let (sender, receiver) = oneshot::channel();
-    door.awaited.insert(syn.source, sender);
+    open(&mut lock(hall), syn.destination, hall)?.awaited.insert(syn.source, sender);
     Ok(receiver)
+}
+
+/// Keeps a door open for a client that was reset.
+fn keep_open(hall: &SharedHall, address: SocketAddr) -> io::Result<()> {
+    let mut locked = lock(hall);
+    if locked.doors.len() >= DOORS {
+        return Err(Errno::MFILE.into());
+    }
+    open(&mut locked, address, hall)?.farewells += 1;
+    Ok(())
+}
+
+fn open<'a>(locked: &'a mut Hall, address: SocketAddr, hall: &SharedHall) -> io::Result<&'a mut Door> {
+    match locked.doors.entry(address) {
+        Entry::Occupied(door) => Ok(door.into_mut()),
+        Entry::Vacant(place) => {
+            let listener = TcpListener::from_std(StdListener::from(raw::listener(address, BACKLOG)?))?;
+            let accepting = tokio::spawn(accept(listener, address, Arc::clone(hall))).abort_handle();
+            Ok(place.insert(Door { awaited: HashMap::new(), farewells: 0, accepting }))
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, address: SocketAddr, hall: SharedHall) {
@@ -188,13 +216,13 @@ async fn accept(listener: TcpListener, address: SocketAddr, hall: SharedHall) {
     }
 }
 
-/// Closes the door behind the last client.
-fn leave(hall: &SharedHall, syn: &Synchronise) {
+/// Takes somebody off the list of a door, and closes it behind the last one.
+fn close(hall: &SharedHall, address: SocketAddr, take_off: impl FnOnce(&mut Door)) {
     let mut hall = lock(hall);
-    if let Some(door) = hall.doors.get_mut(&syn.destination) {
-        door.awaited.remove(&syn.source);
-        if door.awaited.is_empty() {
-            hall.doors.remove(&syn.destination);
+    if let Some(door) = hall.doors.get_mut(&address) {
+        take_off(door);
+        if door.awaited.is_empty() && door.farewells == 0 {
+            hall.doors.remove(&address);
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::relay::{abort, relay};
 use super::{Count, Target, Workers};
@@ -17,8 +17,6 @@ use crate::topology::namespace;
 
 /// Pause when a connection cannot be accepted: descriptors or memory are used up, others have to end first.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long the container's kernel may take to answer; more than three of its attempts.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// When a silent peer is asked whether it is still there. A container that was killed cannot say good-bye.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(15);
@@ -88,19 +86,30 @@ async fn next(listener: &TcpListener, target: &Target, server: SocketAddr) -> (T
 }
 
 async fn serve_client(client: TcpStream, socket: TcpSocket, server: SocketAddr, workers: &Workers) {
-    match timeout(DIAL_LIMIT, socket.connect(server)).await {
-        Ok(Ok(server)) => workers.converse(client, server).await,
-        Ok(Err(_)) | Err(_) => abort(&client),
+    // A service whose backlog is full answers when it has room; how long that may take is the kernel's to say
+    // (`tcp_syn_retries`), as between two programs.
+    match socket.connect(server).await {
+        Ok(server) => drop(workers.converse(client, server).await),
+        Err(_) => abort(&client),
     }
 }
 
-/// Passes everything on until both have closed. Both ends are told of any error by a reset, as the two programs would
-/// tell each other.
-pub(super) async fn converse(client: &TcpStream, server: &TcpStream) {
-    if prepare(client).and(prepare(server)).is_err() || relay(client, server).await.is_err() {
-        abort(client);
-        abort(server);
+/// Two connections of which one has failed. Both ends are told by a reset, as the two programs would tell each other, when
+/// this is dropped.
+#[derive(Debug)]
+pub(crate) struct Aborted {
+    _client: TcpStream,
+    _server: TcpStream,
+}
+
+/// Passes everything on until both have closed.
+pub(super) async fn converse(client: TcpStream, server: TcpStream) -> Result<(), Aborted> {
+    if prepare(&client).and(prepare(&server)).is_ok() && relay(&client, &server).await.is_ok() {
+        return Ok(());
     }
+    abort(&client);
+    abort(&server);
+    Err(Aborted { _client: client, _server: server })
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 
-use super::tcp::converse;
+use super::tcp::{Aborted, converse};
 
 /// More of them would wait for memory, not for processors.
 const LIMIT: usize = 8;
@@ -39,25 +39,26 @@ impl Workers {
 
     /// Passes everything on between two connections until both have closed, where the fewest connections are. To be
     /// called on the first thread; the connections end when the future is dropped.
-    pub(crate) async fn converse(&self, client: TcpStream, server: TcpStream) {
+    pub(crate) async fn converse(&self, client: TcpStream, server: TcpStream) -> Result<(), Aborted> {
         let place =
             self.0.iter().enumerate().min_by_key(|(_, worker)| worker.connections.load(Ordering::Relaxed));
-        let Some((number, worker)) = place else { return };
+        let Some((number, worker)) = place else { return Ok(()) };
         let _seat = Seat::take(&worker.connections);
         if number == 0 {
-            return converse(&client, &server).await;
+            return converse(client, server).await;
         }
         // A connection that cannot be moved is closed.
-        let (Ok(client), Ok(server)) = (client.into_std(), server.into_std()) else { return };
+        let (Ok(client), Ok(server)) = (client.into_std(), server.into_std()) else { return Ok(()) };
         let mut moved = JoinSet::new();
         moved.spawn_on(receive(client, server), &worker.runtime);
-        moved.join_next().await;
+        moved.join_next().await.and_then(Result::ok).unwrap_or(Ok(()))
     }
 }
 
-async fn receive(client: StdStream, server: StdStream) {
-    if let (Ok(client), Ok(server)) = (TcpStream::from_std(client), TcpStream::from_std(server)) {
-        converse(&client, &server).await;
+async fn receive(client: StdStream, server: StdStream) -> Result<(), Aborted> {
+    match (TcpStream::from_std(client), TcpStream::from_std(server)) {
+        (Ok(client), Ok(server)) => converse(client, server).await,
+        _ => Ok(()),
     }
 }
 

@@ -63,6 +63,20 @@ fn a_path_that_loses_packets_loses_no_bytes_on_the_way_out() {
 }
 
 #[test]
+fn a_reset_comes_through_although_segments_before_it_were_lost() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let _cuts = project.serve("cut", &format!("{DEVICE}:7000"));
+    web.lose_segments();
+    for _ in 0..2 {
+        assert_eq!(web.ask("take", &format!("{DEVICE}:7000")), "true");
+    }
+    assert!(web.lost() > 0);
+    wait_until("all connections are gone", || client.status().unwrap().outgoing == 0);
+}
+
+#[test]
 fn own_names_are_known_while_every_other_name_server_is_dead() {
     let (project, mut client) = Project::on_a_device(&configs(&["default"]));
     let web = project.container("web");

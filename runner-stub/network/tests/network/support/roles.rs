@@ -60,7 +60,7 @@ fn network(argument: &str) {
 
 /// Takes everything until the client closes its side, then tells its sum and sends as much of its own.
 fn exchange(port: &str) {
-    let listener = TcpListener::bind(format!("[::]:{port}")).unwrap();
+    let listener = listen_to_many(&format!("[::]:{port}"));
     println!("\nup");
     for stream in listener.incoming() {
         std::thread::spawn(move || {
@@ -156,9 +156,7 @@ fn reset(port: &str) {
 
 /// Greets every connection by one byte and keeps it.
 fn hold(port: &str) {
-    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
-    // Whom the library's backlog of 128 has no room for believes to be connected, and is never told that he is not.
-    rustix::net::listen(&listener, 4096).unwrap();
+    let listener = listen_to_many(&format!("0.0.0.0:{port}"));
     println!("\nup");
     let mut kept = Vec::new();
     for stream in listener.incoming() {
@@ -166,6 +164,14 @@ fn hold(port: &str) {
         stream.write_all(b"!").unwrap();
         kept.push(stream);
     }
+}
+
+/// Whom the library's backlog of 128 has no room for believes to be connected. One that is silent is never told that he is
+/// not, another one after a minute, by a reset.
+fn listen_to_many(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    rustix::net::listen(&listener, 4096).unwrap();
+    listener
 }
 
 /// Closes its side of the first connection at once and takes everything; tells the next connection what that was.
