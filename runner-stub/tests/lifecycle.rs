@@ -386,6 +386,7 @@ fn orphans_are_noticed_and_removed_on_request() {
 fn what_has_ended_is_started_again_though_its_shim_is_not_done() {
     let app = App::new(json!({"web": waits("w")}));
     app.ok(&["up", "-d"]);
+    eventually("it has spoken", || app.ok(&["logs", "--no-log-prefix"]) == "w\n");
     let text = std::fs::read(app.path("data/projects/test/containers/test-web-1/running.json")).unwrap();
     let running: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let pid = |who: &str| i32::try_from(running[who]["pid"].as_i64().unwrap()).unwrap();
