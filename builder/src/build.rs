@@ -327,8 +327,7 @@ impl ExecutableBuild<'_> {
         for recipe in self.recipes(workshop) {
             writer.layer(recipe).map_err(|error| output.name(error.into()))?;
         }
-        let (out, summary) = writer.finish(application).map_err(|error| output.name(error.into()))?;
-        drop(out);
+        let (_, summary) = writer.finish(application).map_err(|error| output.name(error.into()))?;
         workshop.cancel.check()?;
         Ok((output.finish(&summary, application)?, summary, stored))
     }

@@ -4,7 +4,7 @@
 //! when the next build begins.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use dpack_payload::application::Application;
@@ -19,8 +19,6 @@ use tempfile::NamedTempFile;
 use crate::error::Kind;
 use crate::payload;
 
-/// Bytes written at a time.
-const BUFFER: usize = 1 << 20;
 /// What the name of a file on its way ends in.
 const SUFFIX: &str = ".tmp";
 
@@ -135,9 +133,8 @@ impl Output {
     }
 
     /// Begins with the runner.
-    pub fn writer(&self, head: StubHead, level: Level) -> Result<PayloadWriter<BufWriter<&File>>, Error> {
-        let out = BufWriter::with_capacity(BUFFER, self.file.as_file());
-        PayloadWriter::new(out, Some(head), level).map_err(|error| self.name(error.into()))
+    pub fn writer(&self, head: StubHead, level: Level) -> Result<PayloadWriter<&File>, Error> {
+        PayloadWriter::new(self.file.as_file(), Some(head), level).map_err(|error| self.name(error.into()))
     }
 
     /// Says which file it was that could not be written.

@@ -35,6 +35,16 @@ pub(crate) fn write_json_that<T: Serialize>(lasts: Lasts, path: &Path, value: &T
     write(lasts, path, &bytes)
 }
 
+/// Writes a file that the user named, through a link if it is one. What is there and no file, such as `/dev/stdout`, is
+/// written to as it is.
+pub(crate) fn write_output(path: &Path, text: &str) -> Result<()> {
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, text).with_context(|| format!("failed to write `{}`", path.display()));
+    }
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    write(Lasts::Always, &target, text.as_bytes())
+}
+
 /// Writes `bytes` to `path` by way of a temporary file beside it.
 fn write(lasts: Lasts, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut aside = path.as_os_str().to_owned();
@@ -114,6 +124,24 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::write(&path, "[1,").unwrap();
         assert!(read_json::<Vec<u8>>(&path).unwrap_err().to_string().ends_with("is damaged"));
+    }
+
+    #[test]
+    fn output_goes_through_links_and_into_pipes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("target", path("link")).unwrap();
+        write_output(&path("target"), "old").unwrap();
+        write_output(&path("link"), "new").unwrap();
+        assert_eq!(fs::read_to_string(path("target")).unwrap(), "new");
+        assert!(path("link").is_symlink());
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut pipe = File::options().read(true).write(true).open(path("pipe")).unwrap();
+        write_output(&path("pipe"), "text").unwrap();
+        let mut text = [0; 4];
+        pipe.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"text");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left beside");
     }
 
     #[test]

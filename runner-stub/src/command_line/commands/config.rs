@@ -12,6 +12,7 @@ use super::super::output::{self, Table};
 use super::super::settings::Settings;
 use crate::container::configuration_hash;
 use crate::failure::{Context as _, Failure};
+use crate::files;
 use crate::plan;
 
 /// `config`
@@ -25,9 +26,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Config) -> Result<u8> {
     }
     let text = text(settings, arguments, &resolved)?;
     match &arguments.output {
-        Some(path) => std::fs::write(path, text)
-            .with_context(|| format!("failed to write `{}`", path.display()))
-            .environment()?,
+        Some(path) => files::write_output(path, &text).environment()?,
         None => output::print(&text),
     }
     Ok(SUCCESS)
