@@ -16,7 +16,7 @@ mod netlink;
 mod subnet;
 mod veth;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -71,9 +71,19 @@ struct Bridge {
     subnets: Vec<Subnet>,
     /// Addresses by name of the veth, in the order of the subnets. They stay while a container restarts.
     leases: BTreeMap<String, Vec<IpAddr>>,
+    /// What containers had that are stopped or removed, the latest last. One of the same name gets it again as long as nobody
+    /// else has it: programs such as nginx ask for a name once, and would go on to the old address.
+    earlier: VecDeque<(String, Vec<IpAddr>)>,
 }
 
+/// How many containers that are gone are remembered on a network.
+const EARLIER: usize = 1024;
+
 impl Bridge {
+    fn new(config: Option<NetworkConfig>, index: u32, subnets: Vec<Subnet>) -> Bridge {
+        Bridge { config, index, subnets, leases: BTreeMap::new(), earlier: VecDeque::new() }
+    }
+
     fn gateways(&self) -> Vec<IpNet> {
         self.subnets.iter().map(|subnet| subnet.gateway).collect()
     }
@@ -99,6 +109,17 @@ impl Bridge {
             let pool = config.pools.iter().find(|pool| pool.subnet.addr().is_ipv4() == is_ipv4);
             subnet.set_rules(pool.and_then(|pool| pool.range), config.reserved.iter().copied());
         }
+    }
+
+    /// Takes the addresses of a container back. Whether it had some.
+    fn give_back(&mut self, name: &str) -> bool {
+        let Some(addresses) = self.leases.remove(name) else { return false };
+        self.earlier.retain(|(other, _)| other != name);
+        if self.earlier.len() == EARLIER {
+            self.earlier.pop_front();
+        }
+        self.earlier.push_back((name.to_owned(), addresses));
+        true
     }
 }
 
@@ -247,7 +268,7 @@ impl Topology {
         for bridge in self.bridges.values_mut() {
             let Some(config) = &bridge.config else { continue };
             let name = link_name("v", &[container, &config.key]);
-            if bridge.leases.remove(&name).is_some() {
+            if bridge.give_back(&name) {
                 result = result.and(veth::remove(&mut self.netlink, &name));
             }
         }
@@ -298,7 +319,7 @@ impl Topology {
             match addresses_of::<IpNet>(&link) {
                 Some(gateways) => {
                     let subnets = gateways.into_iter().map(Subnet::new).collect();
-                    let bridge = Bridge { config: None, index: link.index, subnets, leases: BTreeMap::new() };
+                    let bridge = Bridge::new(None, link.index, subnets);
                     self.bridges.insert(link.name, bridge);
                 }
                 None => links::delete(&mut self.netlink, link.index)?,
@@ -347,7 +368,7 @@ impl Topology {
             let _ = links::delete(netlink, index);
             return Err(Failure::system(format!("set up the bridge of network `{key}`"))(error));
         }
-        let bridge = Bridge { config: Some(config.clone()), index, subnets, leases: BTreeMap::new() };
+        let bridge = Bridge::new(Some(config.clone()), index, subnets);
         self.bridges.insert(name.to_owned(), bridge);
         Ok(())
     }
@@ -539,7 +560,7 @@ impl Topology {
     }
 }
 
-/// A container's addresses on a network: those it asks for, those it has, or the next ones.
+/// A container's addresses on a network: those it asks for, those it has, those it had, or the next ones.
 fn lease(
     bridge: &mut Bridge,
     name: &str,
@@ -571,14 +592,22 @@ fn lease(
             }
             Some(address) if is_used(address) => return Err(refuse(address, "another container has it")),
             Some(address) => address,
-            None => subnet.next_free(is_used).ok_or_else(|| Failure::NoAddress {
-                network: network.clone(),
-                container: container.to_owned(),
-            })?,
+            None => {
+                let earlier = bridge.earlier.iter().find(|(other, _)| other == name);
+                let earlier = earlier.and_then(|(_, had)| had.get(number)).copied();
+                match earlier.filter(|address| subnet.may_give(*address) && !is_used(*address)) {
+                    Some(address) => address,
+                    None => {
+                        let next = subnet.next_free(is_used).ok_or_else(|| Failure::NoAddress {
+                            network: network.clone(),
+                            container: container.to_owned(),
+                        })?;
+                        subnet.last = Some(next);
+                        next
+                    }
+                }
+            }
         };
-        if wanted.is_none() {
-            subnet.last = Some(address);
-        }
         addresses.push(address);
     }
     bridge.leases.insert(name.to_owned(), addresses.clone());

@@ -58,7 +58,12 @@ impl Subnet {
         let next = last.map_or(0, |last| last - first + 1);
         (0..count)
             .map(|step| address(first + (next + step) % count, self.range.addr()))
-            .find(|address| self.is_host(*address) && !self.reserved.contains(address) && !is_used(*address))
+            .find(|address| self.may_give(*address) && !is_used(*address))
+    }
+
+    /// Whether a container that asks for no address can get this one.
+    pub(super) fn may_give(&self, address: IpAddr) -> bool {
+        self.range.contains(&address) && self.is_host(address) && !self.reserved.contains(&address)
     }
 
     /// Neither the network's own number, nor the gateway, nor what means "all".

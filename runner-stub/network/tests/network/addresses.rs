@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::support::{Project, address, configs, published, tcp};
+use crate::support::{Container, Project, address, configs, published, tcp};
 use dpack_network::{
     Attach, Attached, Client, ClientError, Failure, Interface, Membership, NetworkConfig, Pool, Port,
 };
@@ -69,6 +69,31 @@ fn containers_have_the_addresses_that_were_asked_for() {
     assert!(shown.contains("10.77.0.5/24") && shown.contains("fd77::5/64"), "{shown}");
     let (_, routes) = fixed.run(&["ip", "-6", "route"]);
     assert!(routes.contains("default via fd77::ffff dev eth0"), "{routes}");
+}
+
+/// A proxy that has asked for a name once goes on to the address: it must not become another's at the next start.
+#[test]
+fn a_container_that_is_started_again_has_its_address_again() {
+    let networks = [network("wide", &["10.77.2.1/24", "fd77:2::1/64"]), network("narrow", &["10.77.3.1/30"])];
+    let (project, mut client) = start(&networks);
+    let [app, other] = ["app", "other"].map(|name| project.container(name));
+    let attach = |client: &mut Client, container: &Container, network: &str| {
+        client.attach(&container.request(&[(network, &[])], &[]), container.namespace())
+    };
+    assert_eq!(ips(&attach(&mut client, &app, "wide").unwrap()), ["10.77.2.2", "fd77:2::2"]);
+    client.detach("app").unwrap();
+    assert_eq!(ips(&attach(&mut client, &other, "wide").unwrap()), ["10.77.2.3", "fd77:2::3"]);
+    assert_eq!(ips(&attach(&mut client, &app, "wide").unwrap()), ["10.77.2.2", "fd77:2::2"]);
+    for name in ["app", "other"] {
+        client.detach(name).unwrap();
+    }
+
+    // Remembered is not reserved.
+    assert_eq!(ips(&attach(&mut client, &app, "narrow").unwrap()), ["10.77.3.2"]);
+    client.detach("app").unwrap();
+    assert_eq!(ips(&attach(&mut client, &other, "narrow").unwrap()), ["10.77.3.2"]);
+    let refused = attach(&mut client, &app, "narrow").unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(Failure::NoAddress { .. })), "{refused:?}");
 }
 
 #[test]
