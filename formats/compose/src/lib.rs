@@ -103,3 +103,4 @@ pub use name::is_valid as is_project_name;
 pub use project::Project;
 pub use references::NETWORKS;
 pub use schema::{Row, table};
+pub use typed::{CAPABILITIES, ULIMITS};

@@ -19,6 +19,9 @@ use crate::diagnostic::{Path, Report};
 use crate::node::{Map, Node};
 use crate::project::{Network, Project, Volume};
 
+pub use isolation::CAPABILITIES;
+pub use resources::ULIMITS;
+
 /// Reads the whole project; what is wrong is reported and left out.
 pub(crate) fn project(root: &Node, name: &str, report: &mut Report) -> Project {
     let mut project = Project { name: name.to_owned(), ..Project::default() };

@@ -58,72 +58,8 @@ pub(crate) fn owned(names: &[&str]) -> Vec<String> {
 
 /// All capabilities by name, those of `--privileged`.
 pub fn all_capabilities() -> Vec<String> {
-    owned(ALL_CAPABILITIES)
+    dpack_compose::CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect()
 }
-
-/// All that Linux has (capabilities(7)), in the kernel's order.
-const ALL_CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
-/// Resource limits by their names in Compose.
-const LIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 
 /// Kernel parameters that belong to the IPC namespace (moby: `opts.ValidateSysctl`). Those of the network namespace begin
 /// with `net.`, those of message queues with `fs.mqueue.`.
@@ -145,7 +81,7 @@ pub enum SecurityError {
     #[error("there is no capability `{0}`")]
     Capability(String),
     /// `ulimits`
-    #[error("there is no resource limit `{name}`\nhint: there are {}", LIMITS.join(", "))]
+    #[error("there is no resource limit `{name}`\nhint: there are {}", dpack_compose::ULIMITS.join(", "))]
     Limit {
         /// Its name.
         name: String,
@@ -251,21 +187,22 @@ fn named_profile(value: &str) -> Result<Option<Profile>, SecurityError> {
 /// moby: `oci/caps/utils.go`, `TweakCapabilities`.
 fn capabilities(service: &Service) -> Result<Vec<String>, SecurityError> {
     let (add, drop) = (&service.cap_add, &service.cap_drop);
-    let known = |name: &String| name == "ALL" || ALL_CAPABILITIES.contains(&name.as_str());
+    let every = all_capabilities();
+    let known = |name: &String| name == "ALL" || every.contains(name);
     if let Some(unknown) = add.iter().chain(drop).find(|name| !known(name)) {
         return Err(SecurityError::Capability(unknown.clone()));
     }
     let all = |names: &[String]| names.iter().any(|name| name == "ALL");
     let named = |names: &[String], name: &str| names.iter().any(|other| other == name);
     if service.privileged {
-        return Ok(all_capabilities());
+        return Ok(every);
     }
-    let has = |name: &&str| match (all(add), all(drop)) {
+    let has = |name: &str| match (all(add), all(drop)) {
         (true, _) => !named(drop, name),
         (false, true) => named(add, name),
-        (false, false) => named(add, name) || (CAPABILITIES.contains(name) && !named(drop, name)),
+        (false, false) => named(add, name) || (CAPABILITIES.contains(&name) && !named(drop, name)),
     };
-    Ok(ALL_CAPABILITIES.iter().filter(|name| has(name)).map(|&name| name.to_owned()).collect())
+    Ok(every.into_iter().filter(|name| has(name)).collect())
 }
 
 /// Only what belongs to one of the container's own namespaces, as with Docker.
@@ -296,7 +233,7 @@ fn sysctl(service: &Service) -> Result<BTreeMap<String, String>, SecurityError> 
 
 fn rlimits(service: &Service) -> Result<Vec<Rlimit>, SecurityError> {
     let limit = |(name, limit): (&String, &Ulimit)| {
-        if !LIMITS.contains(&name.as_str()) {
+        if !dpack_compose::ULIMITS.contains(&name.as_str()) {
             return Err(SecurityError::Limit { name: name.clone() });
         }
         let value = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);

@@ -6,8 +6,8 @@ use crate::project::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption, Se
 use crate::suggest;
 use crate::typed::values;
 
-/// `capabilities(7)`, in the kernel's order.
-const CAPABILITIES: [&str; 41] = [
+/// All of capabilities(7), in the kernel's order and without `CAP_`.
+pub const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",

@@ -78,9 +78,9 @@ fn block_io(node: &Node) -> BlockIo {
     }
 }
 
-/// Names of `getrlimit(2)`, without `RLIMIT_`.
-const ULIMITS: [&str; 16] = [
-    "as",
+/// The limits of getrlimit(2) that Docker takes, in small letters and without `RLIMIT_`. It takes none on the address space
+/// (go-units: `ulimit.go`).
+pub const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
     "data",
