@@ -2,9 +2,29 @@
 
 use std::path::PathBuf;
 
+use dpack_compose::project::{Mount, MountSource};
 use dpack_compose::{Diagnostic, Environment, Errors, LoadOptions, Resolved, interpolate_with, load};
 
 use crate::project_files::ProjectFiles;
+
+/// Services that look for a Docker Engine: proxies, updaters and panels, which would see nothing of this application.
+fn engine_sockets(resolved: &Resolved) -> impl Iterator<Item = Diagnostic> {
+    let is_socket = |mount: &Mount| {
+        let MountSource::Bind { source, .. } = &mount.source else { return false };
+        matches!(source.as_str(), "/var/run/docker.sock" | "/run/docker.sock")
+    };
+    let services = resolved.project.services.iter();
+    let ask = services.filter(move |(_, service)| service.volumes.iter().any(is_socket));
+    ask.map(|(name, _)| {
+        let message = "a Docker Engine is asked for, of which the device may have none; one that it has does not \
+                       know these containers";
+        resolved.diagnostic(&["services", name, "volumes"], message)
+    })
+}
+
+/// Without its services, those of profiles, the application is right.
+const PROFILES: &str =
+    "services of all profiles travel; --profile NAME carries those of one only, --profile '' of none";
 
 /// What to load, and with which variables.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +69,11 @@ pub fn run(options: &Options) -> Result<Application, Errors> {
     let mut resolved = interpolate_with(&loaded.model, &environment, &shown)?;
     if !options.show_only && options.profiles.is_empty() {
         let all = dpack_compose::Options { all_profiles: true, ..shown };
-        resolved = interpolate_with(&loaded.model, &environment, &all)?;
+        resolved = interpolate_with(&loaded.model, &environment, &all).map_err(|e| e.or_hint(PROFILES))?;
     }
     let mut warnings = loaded.warnings;
     warnings.extend(resolved.warnings.iter().cloned());
+    warnings.extend(engine_sockets(&resolved));
     let mut model = loaded.model.to_json();
     // The folder is only where the name comes from when nothing else says one. Its own name would make the executable
     // depend on where the project lies.

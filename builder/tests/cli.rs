@@ -143,6 +143,28 @@ fn mistakes_have_a_line_a_hint_and_an_exit_code() {
 }
 
 #[test]
+fn a_service_that_cannot_run_stays_behind_with_its_profile() {
+    let registry = Registry::serve();
+    let home = Home::with_image(&registry);
+    let image = registry.name("team/app:1");
+    let sockets = "[/var/run/docker.sock:/var/run/docker.sock]";
+    let text = format!(
+        "name: one\nservices:\n  app: {{image: '{image}', volumes: {sockets}}}\n  top: {{image: '{image}', profiles: [host], pid: host}}\n"
+    );
+    fs::write(home.path("compose.yml"), text).unwrap();
+    let all = home.run(&BUILD);
+    assert_eq!(all.code, Some(4), "{all:?}");
+    assert!(
+        all.stderr.contains("services.top.pid: ") && all.stderr.contains("--profile ''"),
+        "{}",
+        all.stderr
+    );
+    let none = home.run(&[&BUILD[..], &["--profile", ""]].concat());
+    assert_eq!(none.code, Some(0), "{none:?}");
+    assert!(none.stderr.contains("services.app.volumes: a Docker Engine is asked for"), "{}", none.stderr);
+}
+
+#[test]
 fn config_prints_the_model() {
     let home = Home::new("name: one\nservices:\n  app:\n    image: app:${TAG:-1}\n");
     assert!(home.run(&["config"]).stdout.contains("image: app:1"));

@@ -55,7 +55,7 @@ pub(crate) use limits::{enforce, home, is_limited, unenforceable};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
 pub(crate) use project_files::lay_out;
-pub(crate) use sources::{anonymous_volumes, check_bind, check_files};
+pub(crate) use sources::{anonymous_volumes, check_files, provide_bind};
 
 use crate::failure::Failure;
 use crate::files;

@@ -243,8 +243,16 @@ fn two_ups_at_once_make_one_application() {
 #[test]
 fn what_cannot_be_started_is_said_before_anything_starts() {
     let mut bound = waits("x");
-    bound["volumes"] = json!([{"type": "bind", "source": "./missing", "target": "/m"}]);
+    bound["volumes"] = json!(["/dev/null/engine.sock:/s"]);
     let app = App::new(json!({"web": waits("x"), "bound": bound}));
+    let expected = "error: service `bound` mounts `/dev/null/engine.sock`, which does not exist and cannot be made: \
+                    Not a directory (os error 20)\nhint: a program of the device has to listen there; there is none in \
+                    this file\n";
+    assert_eq!(app.run(&["up", "-d"]).err, expected);
+    assert!(app.ps().is_empty());
+
+    bound["volumes"] = json!([{"type": "bind", "source": "./missing", "target": "/m"}]);
+    app.replace(json!({"web": waits("x"), "bound": bound}));
     let up = app.run(&["up", "-d"]);
     assert_eq!(up.code, Some(3));
     let missing = app.path("missing");

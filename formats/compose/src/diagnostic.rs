@@ -89,6 +89,14 @@ impl Errors {
         self.found.iter()
     }
 
+    /// Adds a remedy to those that have none.
+    pub fn or_hint(mut self, text: &str) -> Errors {
+        for diagnostic in &mut self.found {
+            diagnostic.hint.get_or_insert_with(|| text.to_owned());
+        }
+        self
+    }
+
     /// How many more there were.
     pub fn more(&self) -> usize {
         self.more
@@ -151,6 +159,15 @@ impl<'a> Path<'a> {
 
     pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
         Path::Index(self, index)
+    }
+
+    /// The service that a value is of.
+    pub(crate) fn service(&self) -> Option<&str> {
+        match self {
+            Path::Key(Path::Key(Path::Root, "services"), name) => Some(name),
+            Path::Key(parent, _) | Path::Index(parent, _) => parent.service(),
+            Path::Root => None,
+        }
     }
 
     /// Whether the path is exactly these keys; `*` stands for any one key or index.

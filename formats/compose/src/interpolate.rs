@@ -105,7 +105,9 @@ pub fn interpolate_with(
         let message = format!("`{}` was not there when this was built", wanted.path);
         report.error_at(wanted.at, wanted.keys.clone(), message);
     }
-    let mut report = report.checkpoint()?;
+    let active = profiles::active(model, &variables, options);
+    let inactive = profiles::inactive(&canonical, active, options.services);
+    let mut report = report.checkpoint()?.without(&inactive);
     schema::refuse(&canonical, &mut report);
     let mut report = report.checkpoint()?;
     normalise::project(&mut canonical, &name, &mut variables);
@@ -115,8 +117,7 @@ pub fn interpolate_with(
             *value = variables.get(variable);
         }
     }
-    let active = profiles::active(model, &variables, options);
-    profiles::apply(&mut project, &mut canonical, active, options.services);
+    profiles::set_aside(&mut project, &mut canonical, &inactive);
     references::check(&project, &canonical, &mut report);
     if !model.embedded {
         references::images(&project, &canonical, &mut report);

@@ -248,6 +248,27 @@ fn profiles() {
     );
 }
 
+/// What cannot be run hinders nobody who does not ask for it.
+#[test]
+fn a_refused_key_of_an_inactive_service() {
+    let files = "services:\n  web: {image: x}\n  top: {image: y, profiles: [host], pid: host, gpus: all}\n";
+    let folder = project(&[("compose.yml", files)]);
+    let options = LoadOptions { working_dir: folder.path().to_owned(), ..LoadOptions::default() };
+    let model = load(&options).unwrap().model;
+    let with = |options: &Options<'_>| interpolate_with(&model, &Environment::new([]), options);
+    let resolved = with(&Options::default()).unwrap();
+    assert!(resolved.project.disabled.contains_key("top"));
+    let (host, top) = (["host".to_owned()], ["top".to_owned()]);
+    for options in [
+        Options { profiles: &host, ..Options::default() },
+        Options { services: &top, ..Options::default() },
+        Options { all_profiles: true, ..Options::default() },
+    ] {
+        let text = with(&options).unwrap_err().to_string();
+        assert!(text.starts_with("compose.yml:3:48: services.top.gpus: "), "{text}");
+    }
+}
+
 /// A seccomp profile stands in the project itself, whatever file it came from.
 #[test]
 fn seccomp_profiles() {

@@ -151,12 +151,7 @@ fn find(making: &Making<'_>, container: &str, mut mount: Mount) -> Result<Resolv
         }
         MountSource::Bind { source, create_host_path, .. } => {
             let source = PathBuf::from(source);
-            if !source.exists() {
-                check_bind(making.service_name, &source, *create_host_path)?;
-                fs::create_dir_all(&source)
-                    .with_context(|| format!("failed to create `{}`", source.display()))
-                    .environment()?;
-            }
+            provide_bind(making.service_name, &source, *create_host_path)?;
             source
         }
         MountSource::Tmpfs { .. } => PathBuf::new(),
@@ -275,14 +270,23 @@ pub(crate) fn check_volume(key: &str, folder: &Path) -> Result<(), Failure> {
         .hint(format!("mkdir -p {}", folder.display())))
 }
 
-/// Refuses a bind source that is missing and may not be made.
-pub(crate) fn check_bind(service: &str, source: &Path, create: bool) -> Result<(), Failure> {
-    if create || source.exists() {
+/// Makes a bind source that is missing, or refuses it where that may not be or cannot be done.
+pub(crate) fn provide_bind(service: &str, source: &Path, create: bool) -> Result<(), Failure> {
+    if source.exists() {
         return Ok(());
     }
-    Err(Failure::environment(format!(
-        "service `{service}` mounts `{}`, which does not exist",
-        source.display()
-    ))
-    .hint(format!("mkdir -p {}", source.display())))
+    let reason = match create.then(|| fs::create_dir_all(source)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) => format!(" and cannot be made: {error}"),
+        None => String::new(),
+    };
+    let hint = match source.extension() {
+        Some(extension) if extension == "sock" => {
+            "a program of the device has to listen there; there is none in this file".to_owned()
+        }
+        _ => format!("mkdir -p {}", source.display()),
+    };
+    let source = source.display();
+    Err(Failure::environment(format!("service `{service}` mounts `{source}`, which does not exist{reason}"))
+        .hint(hint))
 }

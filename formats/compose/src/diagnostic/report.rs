@@ -1,5 +1,7 @@
 //! What a stage finds, collected.
 
+use std::collections::BTreeSet;
+
 use super::{Diagnostic, Errors, LIMIT, Path, Position};
 
 /// Collects diagnostics during a stage.
@@ -12,6 +14,8 @@ pub(crate) struct Report {
     more: usize,
     /// What cannot be run is a warning only.
     lenient: bool,
+    /// Services that are not active: it does not matter what of them cannot be run.
+    inactive: BTreeSet<String>,
 }
 
 impl Report {
@@ -58,8 +62,16 @@ impl Report {
         Report { lenient, ..self }
     }
 
+    /// Says nothing about what cannot be run of these services.
+    pub(crate) fn without(self, inactive: &BTreeSet<String>) -> Report {
+        Report { inactive: inactive.clone(), ..self }
+    }
+
     /// Reports something that is valid, but cannot be run here.
     pub(crate) fn refuse(&mut self, at: Position, path: &Path<'_>, message: impl Into<String>) {
+        if path.service().is_some_and(|service| self.inactive.contains(service)) {
+            return;
+        }
         if self.lenient {
             let message = format!("does not run on a device: {}", message.into());
             self.warn(at, path, message);

@@ -34,7 +34,7 @@ use crate::plan;
 use crate::project::Record;
 use crate::protocol::{Desired, Request};
 use crate::supervisor::{
-    self, Making, Network, PAYLOAD, Stacks, attach_network, attachment, check_bind, sandbox_failure,
+    self, Making, Network, PAYLOAD, Stacks, attach_network, attachment, provide_bind, sandbox_failure,
     store_kind,
 };
 
@@ -280,7 +280,7 @@ fn serve() -> Result<u8> {
     supervisor::lay_out(&executable, &project, &store)?;
     for mount in &service.volumes {
         if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
-            check_bind(&commission.service, source.as_ref(), *create_host_path)?;
+            provide_bind(&commission.service, source.as_ref(), *create_host_path)?;
         }
     }
     supervisor::check_files(&commission.project, service)?;

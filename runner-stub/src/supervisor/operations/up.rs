@@ -12,7 +12,7 @@ use dpack_payload::application::Image;
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::Stacks;
 use super::super::reporter::Reporter;
-use super::super::sources::{anonymous_volumes, check_bind, check_files, check_volume};
+use super::super::sources::{anonymous_volumes, check_files, check_volume, provide_bind};
 use super::super::state::Supervisor;
 use super::create::Order;
 use crate::container::configuration_hash;
@@ -259,14 +259,14 @@ impl Supervisor {
     }
 }
 
-/// Bind sources that are missing and may not be made stop us before anything starts.
+/// Bind sources that are missing are made; those that cannot be stop us before anything starts.
 pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
     for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate)) {
         let Some(service) = project.services.get(&step.service) else { continue };
         check_files(project, service)?;
         for mount in &service.volumes {
             if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
-                check_bind(&step.service, Path::new(source), *create_host_path)?;
+                provide_bind(&step.service, Path::new(source), *create_host_path)?;
             }
             if let MountSource::Volume { source: Some(key), .. } = &mount.source
                 && let Some(VolumePlace::Bind(path)) =
