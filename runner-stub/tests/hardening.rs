@@ -71,7 +71,7 @@ fn each_process_keeps_what_it_needs() {
     assert_eq!((capabilities(shim, "CapBnd"), status(shim, "NoNewPrivs").as_str()), (0, "1"));
 
     let network = role(&app, "dpack-network");
-    let needed = NET_ADMIN | NET_RAW | NET_BIND_SERVICE | SYS_ADMIN | SYS_PTRACE;
+    let needed = NET_ADMIN | NET_RAW | NET_BIND_SERVICE | SYS_ADMIN;
     assert_eq!((capabilities(network, "CapEff"), capabilities(network, "CapPrm")), (needed, needed));
     assert_eq!((capabilities(network, "CapBnd"), status(network, "NoNewPrivs").as_str()), (0, "1"));
     assert_eq!(status(network, "Seccomp"), "2");

@@ -27,7 +27,7 @@ pub enum Failure {
         last: Option<u16>,
         /// Transport protocol.
         protocol: Protocol,
-        /// Who listens there, where `/proc` tells.
+        /// Who listens there: the network process sees no other processes, so that its client asks ([`crate::port_owner`]).
         owner: Option<String>,
     },
     /// The kernel reserves low ports for root.

@@ -20,6 +20,8 @@ mod client;
 pub mod egress;
 mod failure;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod names;
 mod ports;
 mod protocol;

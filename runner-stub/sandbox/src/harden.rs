@@ -3,8 +3,11 @@
 //! | process | capabilities | system calls | files (landlock, Linux 5.13) |
 //! |---|---|---|---|
 //! | shim | `CAP_KILL` | those of its loop | the container's folder, its control group |
-//! | network | the network's, and joining namespaces | none that execute, mount, trace or load | |
+//! | network | the network's, and joining namespaces | none that execute, mount, trace or load | the folder of its socket, the subnets of others beside it, name servers, the network's parameters |
 //! | supervisor | those of files, and signals | as network, and none that make or join namespaces | |
+//!
+//! Landlock also closes to a process what `/proc` says of others (landlock(7), "Ptrace restrictions"), which is what the supervisor
+//! lives by.
 //!
 //! Capabilities are those of the project's user namespace: none of them means anything outside of it. The launcher
 //! ([`crate::role::launcher`]) keeps all: containers have theirs from it.
@@ -43,16 +46,26 @@ const NAMESPACES: &str = "setns unshare";
 /// landlock(7), "Filesystem actions".
 mod right {
     pub(super) const WRITE_FILE: u64 = 1 << 1;
-    pub(super) const READ: u64 = 1 << 2 | 1 << 3;
+    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(super) const READ: u64 = READ_FILE | 1 << 3;
     pub(super) const REMOVE_DIR: u64 = 1 << 4;
     pub(super) const REMOVE_FILE: u64 = 1 << 5;
     pub(super) const MAKE_FILE: u64 = 1 << 8;
+    pub(super) const MAKE_SOCKET: u64 = 1 << 9;
     /// Of the second version.
     pub(super) const REFER: u64 = 1 << 13;
     /// Of the third.
     pub(super) const TRUNCATE: u64 = 1 << 14;
+    /// Of the fifth.
+    pub(super) const IOCTL_DEV: u64 = 1 << 15;
     /// Of the first.
     pub(super) const FIRST: u64 = (1 << 13) - 1;
+}
+
+/// landlock(7), "Scope flags", of the sixth version.
+mod scope {
+    pub(super) const ABSTRACT_SOCKETS: u64 = 1 << 0;
+    pub(super) const SIGNALS: u64 = 1 << 1;
 }
 
 /// Rights on what lies at a path and below it.
@@ -67,20 +80,44 @@ pub(crate) fn shim(container_dir: &Path, groups: Vec<PathBuf>) -> Result<(), Err
     let calls = SHIM_CALLS.split_whitespace().map(str::to_owned).collect();
     let filter = profile("SCMP_ACT_ERRNO", calls, "SCMP_ACT_ALLOW");
     drop_capabilities(CapabilitySet::KILL)?;
-    restrict_files(&rules)?;
+    // Its container is from before.
+    restrict(&rules, scope::ABSTRACT_SOCKETS)?;
     install(&filter)
 }
 
-/// The network process, before it has threads. Landlock would close `/proc/PID` of all others to it, where it finds the
-/// network namespace to join and the program that has a port already.
-pub fn network() -> Result<(), Error> {
+/// The network process, before it has threads, with the namespace to join in its hands. `socket` is where it will listen: beside it
+/// lies what it tells of its subnets, one folder above what others tell of theirs. `resolv_conf` is the device's, which may be
+/// a link, and is replaced at any time.
+pub fn network(socket: &Path, resolv_conf: &Path) -> Result<(), Error> {
     let keep = CapabilitySet::NET_ADMIN
         | CapabilitySet::NET_RAW
         | CapabilitySet::NET_BIND_SERVICE
-        | CapabilitySet::SYS_ADMIN
-        | CapabilitySet::SYS_PTRACE;
+        | CapabilitySet::SYS_ADMIN;
     drop_capabilities(keep)?;
+    restrict(&network_files(socket, resolv_conf), scope::ABSTRACT_SOCKETS | scope::SIGNALS)?;
     install(&refusing(REFUSED))
+}
+
+fn network_files(socket: &Path, resolv_conf: &Path) -> Vec<Rule> {
+    let own = right::READ
+        | right::WRITE_FILE
+        | right::REMOVE_FILE
+        | right::MAKE_FILE
+        | right::MAKE_SOCKET
+        | right::TRUNCATE;
+    let folder = |path: &Path| path.parent().map(Path::to_owned);
+    let project = folder(socket);
+    let projects = project.as_deref().and_then(folder);
+    // With the machine's ID beside it.
+    let servers = [folder(resolv_conf), resolv_conf.canonicalize().ok().as_deref().and_then(folder)];
+    // Of control groups the limit of processors, for the number of threads.
+    let read = [projects, Some(PathBuf::from("/proc")), Some(PathBuf::from("/sys/fs/cgroup"))];
+    let parameters = (PathBuf::from("/proc/sys/net"), right::WRITE_FILE | right::TRUNCATE);
+    let mut rules = vec![parameters];
+    rules.extend(project.map(|path| (path, own)));
+    rules.extend(servers.into_iter().flatten().map(|path| (path, right::READ_FILE)));
+    rules.extend(read.into_iter().flatten().map(|path| (path, right::READ)));
+    rules
 }
 
 /// The supervisor, before it has threads and after it has its launcher. It writes files that belong to all IDs of the
@@ -128,8 +165,8 @@ fn drop_capabilities(keep: CapabilitySet) -> Result<(), Error> {
     rustix::thread::set_capabilities(None, sets).map_err(confine("drop our capabilities"))
 }
 
-/// Nothing where the kernel has no landlock.
-fn restrict_files(rules: &[Rule]) -> Result<(), Error> {
+/// To these files, and to what was made in the same landlock as far as `scoped` says. Nothing where the kernel has no landlock.
+fn restrict(rules: &[Rule], scoped: u64) -> Result<(), Error> {
     let Some(version) = landlock::version() else { return Ok(()) };
     let failed = |source| Error::Confine { step: "restrict our files", source };
     let mut handled = right::FIRST;
@@ -139,7 +176,11 @@ fn restrict_files(rules: &[Rule]) -> Result<(), Error> {
     if version >= 3 {
         handled |= right::TRUNCATE;
     }
-    let set = landlock::create(handled).map_err(failed)?;
+    if version >= 5 {
+        handled |= right::IOCTL_DEV;
+    }
+    let scoped = if version >= 6 { scoped } else { 0 };
+    let set = landlock::create(handled, scoped).map_err(failed)?;
     for (path, rights) in rules {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -180,7 +221,75 @@ fn install(profile: &Seccomp) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::io;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
     use super::*;
+
+    /// Landlock holds for a thread and those that it starts.
+    #[test]
+    fn the_network_process_reaches_its_files_and_no_others() {
+        let Some(version) = landlock::version() else {
+            eprintln!("skipped: this kernel has no landlock");
+            return;
+        };
+        let runtime = tempfile::tempdir().unwrap();
+        let (own, other) = (runtime.path().join("own"), runtime.path().join("other"));
+        let (etc, run) = (runtime.path().join("etc"), runtime.path().join("run"));
+        let home = tempfile::tempdir().unwrap();
+        for folder in [&own, &other, &etc, &run] {
+            fs::create_dir(folder).unwrap();
+        }
+        fs::write(other.join("network.subnets"), "172.18.0.0/16").unwrap();
+        fs::write(run.join("stub.conf"), "nameserver 9.9.9.9").unwrap();
+        std::os::unix::fs::symlink(run.join("stub.conf"), etc.join("resolv.conf")).unwrap();
+        fs::write(home.path().join("secret"), "").unwrap();
+        let name = SocketAddr::from_abstract_name(home.path().as_os_str().as_encoded_bytes()).unwrap();
+        let _listener = UnixListener::bind_addr(&name).unwrap();
+        let parent = std::os::unix::process::parent_id();
+        let program = format!("/proc/{parent}/exe");
+        let signal = move || {
+            let parent = rustix::process::Pid::from_raw(parent.cast_signed()).unwrap();
+            rustix::process::test_kill_process(parent)
+        };
+        let is_denied =
+            |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+        fs::read_link(&program).unwrap();
+        signal().unwrap();
+
+        let (resolv_conf, socket) = (etc.join("resolv.conf"), own.join("network.sock"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                let scoped = scope::ABSTRACT_SOCKETS | scope::SIGNALS;
+                restrict(&network_files(&socket, &resolv_conf), scoped).unwrap();
+
+                UnixListener::bind(&socket).unwrap();
+                fs::write(own.join("network.subnets.new"), "").unwrap();
+                fs::rename(own.join("network.subnets.new"), own.join("network.subnets")).unwrap();
+                fs::remove_file(own.join("network.subnets")).unwrap();
+                assert_eq!(fs::read(other.join("network.subnets")).unwrap(), b"172.18.0.0/16");
+                assert_eq!(fs::read(&resolv_conf).unwrap(), b"nameserver 9.9.9.9");
+                fs::write(run.join("stub.conf.new"), "").unwrap_err();
+                File::open("/proc/thread-self/ns/net").unwrap();
+                fs::read("/proc/net/route").unwrap();
+
+                assert!(is_denied(fs::read(home.path().join("secret")).map(drop)));
+                assert!(is_denied(fs::write(home.path().join("new"), "")));
+                assert!(is_denied(fs::read_dir(home.path()).map(drop)));
+                assert!(is_denied(fs::write(other.join("network.subnets"), "")));
+                assert!(is_denied(fs::remove_file(home.path().join("secret"))));
+                assert!(is_denied(File::open("/bin/sh").map(drop)));
+                assert!(is_denied(fs::read_link(&program).map(drop)));
+                if version >= 6 {
+                    assert!(is_denied(UnixStream::connect_addr(&name).map(drop)));
+                    assert!(is_denied(signal().map_err(Into::into)));
+                }
+            });
+        });
+    }
 
     /// A name with a mistake in it would be left out without a word.
     #[test]

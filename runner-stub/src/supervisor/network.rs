@@ -50,14 +50,20 @@ pub(crate) fn main() -> Result<()> {
         std::env::args().nth(1).context("the network process was started without its commission")?;
     let commission: Commission =
         json::decode(argument.as_bytes()).context("the network's commission makes no sense")?;
-    if let Err(error) = dpack_sandbox::harden::network() {
+    let join = commission.join.map(|pid| {
+        let failed = || format!("failed to open the network namespace of process {pid}");
+        File::open(format!("/proc/{pid}/ns/net")).with_context(failed)
+    });
+    let join = join.transpose()?;
+    let resolv_conf = PathBuf::from("/etc/resolv.conf");
+    if let Err(error) = dpack_sandbox::harden::network(&commission.socket, &resolv_conf) {
         // It serves as well without.
         note(&sandbox_failure(error));
     }
     dpack_network::serve(dpack_network::ServeOptions {
         socket: commission.socket,
-        join: commission.join,
-        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        join,
+        resolv_conf,
         ready: None,
     })?;
     Ok(())
@@ -209,8 +215,12 @@ impl Network {
 }
 
 /// A port that is taken is the device's matter, and stands for itself.
-fn port_failure(error: ClientError) -> anyhow::Error {
-    let taken = matches!(error, ClientError::Refused(dpack_network::Failure::PortInUse { .. }));
+fn port_failure(mut error: ClientError) -> anyhow::Error {
+    use dpack_network::Failure::PortInUse;
+    if let ClientError::Refused(PortInUse { address, last: None, protocol, owner, .. }) = &mut error {
+        *owner = dpack_network::port_owner(*protocol, *address);
+    }
+    let taken = matches!(error, ClientError::Refused(PortInUse { .. }));
     let failure = Failure::of(&error.into());
     let hint = failure
         .hint

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::sync::oneshot;
 
-use super::owner;
 use crate::protocol::Protocol;
 
 /// Connections that wait to be accepted; the kernel cuts it down to `net.core.somaxconn`.
@@ -23,7 +22,7 @@ const FIRST_FREE: u16 = 1024;
 /// Why a socket could not be opened.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    InUse { owner: Option<String> },
+    InUse,
     Reserved { first: u16 },
     Other(io::Error),
 }
@@ -113,7 +112,7 @@ impl HostThread {
         while let Ok(order) = self.0.recv() {
             match order {
                 Order::Listen { protocol, address, answer } => {
-                    let result = open(protocol, address).map_err(|errno| explain(errno, protocol, address));
+                    let result = open(protocol, address).map_err(explain);
                     let _ = answer.send(result);
                 }
                 Order::Socket { kind, answer } => {
@@ -181,9 +180,9 @@ fn open(protocol: Protocol, address: SocketAddr) -> rustix::io::Result<OwnedFd> 
     Ok(socket)
 }
 
-fn explain(errno: Errno, protocol: Protocol, address: SocketAddr) -> Refusal {
+fn explain(errno: Errno) -> Refusal {
     match errno {
-        Errno::ADDRINUSE => Refusal::InUse { owner: owner::port_owner(protocol, address) },
+        Errno::ADDRINUSE => Refusal::InUse,
         Errno::ACCESS => {
             let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
             Refusal::Reserved {

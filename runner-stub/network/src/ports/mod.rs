@@ -282,7 +282,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 fn refused(container: &str, protocol: Protocol, address: SocketAddr, refusal: Refusal) -> Failure {
     let container = container.to_owned();
     match refusal {
-        Refusal::InUse { owner } => Failure::PortInUse { container, address, last: None, protocol, owner },
+        Refusal::InUse => Failure::PortInUse { container, address, last: None, protocol, owner: None },
         Refusal::Reserved { first } => Failure::PortReserved { container, address, protocol, first },
         Refusal::Other(error) => Failure::Listen { container, address, protocol, cause: error.to_string() },
     }

@@ -31,6 +31,8 @@ use crate::ports::{Host, Workers};
 use crate::socket_path;
 use crate::topology::{Neighbours, Topology, forget, namespace};
 use project::Project;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use project::hold_to_rules;
 pub use trial::try_out;
 
 /// How the role `dpack-network` is started.
@@ -39,9 +41,8 @@ pub struct ServeOptions {
     /// Control socket to listen on; its folder exists and belongs to the user. The folders of the user's other projects lie
     /// beside it, and the socket has the same name there.
     pub socket: PathBuf,
-    /// Join the network namespace of this process instead of making one: a live shim, when an earlier network process
-    /// was killed.
-    pub join: Option<u32>,
+    /// Join this network namespace instead of making one: that of a live shim, when an earlier network process was killed.
+    pub join: Option<File>,
     /// The device's resolv.conf: who is asked about names that are not the project's.
     pub resolv_conf: PathBuf,
     /// One byte is written here, and the descriptor closed, when requests are served.
@@ -123,7 +124,7 @@ pub fn remove_leftovers(socket: &Path) {
 
 /// The runtime's thread: enters the project's namespace and stays.
 fn run_inside(
-    join: Option<u32>,
+    join: Option<File>,
     identity: (String, Neighbours),
     host: Host,
     listener: UnixListener,
@@ -156,22 +157,22 @@ fn run_inside(
 }
 
 fn prepare(
-    join: Option<u32>,
+    join: Option<File>,
     (seed, neighbours): (String, Neighbours),
 ) -> Result<(File, Topology), ServeError> {
     let step = match join {
-        None => "make a network namespace".to_owned(),
-        Some(pid) => format!("join the network namespace of process {pid}"),
+        None => "make a network namespace",
+        Some(_) => "join the project's network namespace",
     };
     let entered = namespace::current().and_then(|host| {
-        namespace::enter(join)?;
+        namespace::enter(join.as_ref())?;
         let namespace = namespace::current()?;
         if host.metadata()?.ino() == namespace.metadata()?.ino() {
             return Err(io::Error::other("it is the host's, which is not to be changed"));
         }
         Ok(namespace)
     });
-    let namespace = entered.map_err(|source| ServeError::Namespace { step, source })?;
+    let namespace = entered.map_err(|source| ServeError::Namespace { step: step.into(), source })?;
     let topology = Topology::load(seed, Some(neighbours))
         .map_err(|source| ServeError::Namespace { step: "prepare the network namespace".into(), source })?;
     Ok((namespace, topology))

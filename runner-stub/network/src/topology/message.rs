@@ -250,6 +250,18 @@ impl<'a> LinkAnswer<'a> {
     }
 }
 
+/// For `fuzz`: everything that is in a datagram, as it is read elsewhere.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_all(mut datagram: &[u8]) {
+    while let Ok(Some(received)) = next_message(&mut datagram) {
+        if let Answer::Link(link) = received.answer {
+            for (_, value) in link.attributes() {
+                let _ = (value_number(value), value_text(value));
+            }
+        }
+    }
+}
+
 /// A number that is an attribute's whole value.
 pub(super) fn value_number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)

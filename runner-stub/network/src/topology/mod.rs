@@ -23,11 +23,15 @@ use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
 use links::{Confined, Link};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use message::read_all;
 pub(crate) use neighbours::{Neighbours, forget};
 use netlink::Netlink;
 use rustix::io::Errno;
 pub use subnet::NETWORKS;
 use subnet::Subnet;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use subnet::hold_to_rules;
 use veth::Veth;
 
 use crate::Failure;

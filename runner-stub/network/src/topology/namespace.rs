@@ -8,11 +8,11 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// Puts the calling thread, and those it starts, into a new network namespace or into that of `join`.
-pub(crate) fn enter(join: Option<u32>) -> io::Result<()> {
+/// Puts the calling thread, and those it starts, into a new network namespace or into `join`.
+pub(crate) fn enter(join: Option<&File>) -> io::Result<()> {
     match join {
         None => unshare(CloneFlags::CLONE_NEWNET)?,
-        Some(pid) => setns(File::open(format!("/proc/{pid}/ns/net"))?, CloneFlags::CLONE_NEWNET)?,
+        Some(namespace) => setns(namespace, CloneFlags::CLONE_NEWNET)?,
     }
     Ok(())
 }

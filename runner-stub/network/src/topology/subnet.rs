@@ -40,9 +40,10 @@ impl Subnet {
         gateway_of(pool) == self.gateway
     }
 
-    /// Says who gets which address from now on.
+    /// Says who gets which address from now on. A range outside of the subnet is none.
     pub(super) fn set_rules(&mut self, range: Option<IpNet>, reserved: impl Iterator<Item = IpAddr>) {
-        self.range = range.unwrap_or_else(|| self.gateway.trunc());
+        self.range =
+            range.filter(|range| self.gateway.contains(range)).unwrap_or_else(|| self.gateway.trunc());
         self.reserved = reserved.filter(|address| self.gateway.contains(address)).collect();
     }
 
@@ -53,11 +54,11 @@ impl Subnet {
     /// The next address for a container, going round, that `is_used` does not know.
     pub(super) fn next_free(&self, is_used: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let (first, end) = (number(self.range.network()), number(self.range.broadcast()));
-        let count = end - first + 1;
-        let last = self.last.map(number).filter(|last| (first..=end).contains(last));
-        let next = last.map_or(0, |last| last - first + 1);
-        (0..count)
-            .map(|step| address(first + (next + step) % count, self.range.addr()))
+        let last = self.last.map(number).filter(|last| (first..end).contains(last));
+        let next = last.map_or(first, |last| last + 1);
+        (next..=end)
+            .chain(first..next)
+            .map(|number| address(number, self.range.addr()))
             .find(|address| self.may_give(*address) && !is_used(*address))
     }
 
@@ -71,6 +72,23 @@ impl Subnet {
         address != self.gateway.addr()
             && address != self.gateway.network()
             && (address.is_ipv6() || address != self.gateway.broadcast())
+    }
+}
+
+/// For `fuzz`: no container gets an address that is the network's, the gateway's or reserved.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn hold_to_rules(config: &crate::NetworkConfig) {
+    for pool in &config.pools {
+        let mut subnet = Subnet::of(pool);
+        subnet.set_rules(pool.range, config.reserved.iter().copied());
+        for _ in 0..4 {
+            let Some(next) = subnet.next_free(|_| false) else { break };
+            assert!(
+                subnet.contains(next) && next != subnet.gateway.addr() && next != subnet.gateway.network()
+            );
+            assert!(!config.reserved.contains(&next));
+            subnet.last = Some(next);
+        }
     }
 }
 

@@ -31,16 +31,14 @@ pub(crate) fn version() -> Option<u32> {
     u32::try_from(version).ok().filter(|version| *version > 0)
 }
 
-/// A set of rules that denies the rights in `handled` wherever no rule grants them.
-pub(crate) fn create(handled: u64) -> io::Result<OwnedFd> {
-    // SAFETY: the first version's structure is this one number; pointer and size are those of a live value.
+/// A set of rules that denies the rights in `handled` wherever no rule grants them, and what `scoped` says (sixth version)
+/// beyond the processes that are in it.
+pub(crate) fn create(handled: u64, scoped: u64) -> io::Result<OwnedFd> {
+    // `struct landlock_ruleset_attr`: files, ports, scopes. A kernel of an earlier version wants what it does not know to be zero.
+    let attributes = [handled, 0, scoped];
+    // SAFETY: the structure is these numbers; pointer and size are those of a live value.
     let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            std::ptr::from_ref(&handled),
-            size_of::<u64>(),
-            0_u32,
-        )
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), 0_u32)
     })?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us.

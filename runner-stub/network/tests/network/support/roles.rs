@@ -51,7 +51,7 @@ fn network(argument: &str) {
     });
     let options = ServeOptions {
         socket: socket.into(),
-        join: join.parse().ok(),
+        join: (!join.is_empty()).then(|| std::fs::File::open(format!("/proc/{join}/ns/net")).unwrap()),
         resolv_conf: std::path::Path::new(socket).with_file_name("resolv.conf"),
         ready: Some(writer.into()),
     };
