@@ -1,9 +1,10 @@
 //! This executable's own payload: opened once, by descriptor, so that replacing the file under us changes nothing.
 
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use dpack_payload::application::{Application, Image, PROJECT_FILES, PROJECT_PATHS};
 use dpack_payload::digest::DiffId;
 use dpack_payload::platform::Platform;
@@ -31,6 +32,30 @@ pub(crate) struct ProjectFiles {
 pub(crate) struct Executable {
     payload: Payload<File>,
     platform: Platform,
+}
+
+/// An executable that is opened when somebody asks: to read its index is a fifth of a container's start, and most starts ask for
+/// nothing that is in it.
+pub(crate) struct Unopened {
+    file: Cell<Option<File>>,
+    opened: OnceCell<Executable>,
+}
+
+impl Unopened {
+    /// Of an open file.
+    pub(crate) fn new(file: File) -> Self {
+        Self { file: Cell::new(Some(file)), opened: OnceCell::new() }
+    }
+
+    /// Opens it, once.
+    pub(crate) fn get(&self) -> Result<&Executable> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let file = self.file.take().context("the executable could not be opened before")?;
+        let executable = Executable::open(file)?;
+        Ok(self.opened.get_or_init(|| executable))
+    }
 }
 
 impl Executable {

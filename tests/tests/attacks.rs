@@ -7,8 +7,10 @@
 //! | our program by `/proc/PID/exe` | CVE-2019-5736 |
 //! | links exchanged under `cp` | CVE-2018-15664, CVE-2019-14271 |
 //! | links in place of `/dev/null` and of what is masked | CVE-2025-31133, CVE-2019-16884, CVE-2023-27561 |
+//! | links exchanged in a volume, where another container mounts and of which it mounts a part | CVE-2021-30465 |
 //! | working directories that are descriptors | CVE-2024-21626 |
 //! | `release_agent`, mounts, device nodes, new user namespaces, kernel parameters | CVE-2022-0492 and others |
+//! | mounts of a container that may mount, seen outside; files with set-user-ID, inside and outside | |
 //! | keys of the session that typed `up`; signals to processes outside, tracing and reading them: also without a filter | |
 //! | all processes, all memory (on the machines, where groups are handed over), all of a disk within limits | |
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -100,6 +102,24 @@ while [ $round -lt 15 ]; do
 done
 kill $swapping 2>/dev/null || true
 ! grep -q SECRET "$HOME/stolen" 2>/dev/null || echo 'leak: cp read the canary'
+echo '== shared'
+"$app" up -d swapper 2>/dev/null
+"$app" exec -T swapper sh -c 'while :; do rm -rf /vol/dir; ln -s "'"$HOME"'" /vol/dir; rm -f /vol/dir; mkdir /vol/dir; done' &
+swapping=$!
+round=0
+while [ $round -lt 8 ]; do
+  for service in victim part; do
+    "$app" run --rm -T $service sh -c 'cat /vol/dir/canary /part/canary; echo theirs >/vol/dir/foreign; echo theirs >/part/foreign' 2>/dev/null || true
+  done
+  round=$((round + 1))
+done
+kill $swapping 2>/dev/null || true
+echo '== mounted'
+"$app" run --rm -T mounter sh -c 'mount -t tmpfs from-inside /vol && mount --bind /vol /mnt && mount --make-rshared /vol && grep -c from-inside /proc/self/mountinfo' || true
+grep from-inside /proc/self/mountinfo || true
+echo '== set-user-id'
+"$app" run --rm -T --user 1000:1000 fixed suid | sed -n '/"uid": \[/,/\]/p' | tr -d ' \n'; echo
+stat -c %a "${DPACK_DATA_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/dpack}"
 echo '== masked'
 "$app" run --rm -T links sh -c 'cat /proc/keys /proc/timer_list | wc -c; ls -l /dev/null | cut -c1; cat /proc/sys/kernel/core_pattern >/dev/null; echo done' 2>&1 || true
 echo '== limits'
@@ -125,12 +145,23 @@ fn executable(target: &Target) -> Result<tempfile::NamedTempFile> {
     let links = layer
         .symlink("dev/null", "/proc/sys/kernel/core_pattern")
         .symlink("proc/keys", "/etc/passwd")
-        .file("usr/bin/setuid", 0o4755, b"#!/bin/sh\n");
+        .file("usr/bin/suid", 0o4755, &std::fs::read(probe(target))?);
     Handmade::new(
         "attack",
         json!({
             "it": {"command": "sleep 10000", "network_mode": "none", "init": true},
             "links": {"command": "true", "network_mode": "none"},
+            "swapper": {"command": "sleep 10000", "network_mode": "none", "volumes": ["kept:/vol"]},
+            "victim": {"command": "true", "network_mode": "none", "volumes": ["kept:/vol", "/vol/dir"]},
+            "part": {
+                "command": "true", "network_mode": "none",
+                "volumes": [{"type": "volume", "source": "kept", "target": "/part", "volume": {"subpath": "dir"}}],
+            },
+            "mounter": {
+                "command": "true", "network_mode": "none", "cap_add": ["SYS_ADMIN"], "volumes": ["kept:/vol"],
+                "security_opt": ["seccomp=unconfined"],
+            },
+            "fixed": {"command": "true", "network_mode": "none", "security_opt": ["no-new-privileges"]},
             "filled": {"command": "true", "network_mode": "none", "tmpfs": ["/small:size=8m"]},
             "bomb": {
                 "command": "true", "network_mode": "none", "profiles": ["limits"],
@@ -170,6 +201,9 @@ fn nothing_got_out(output: &str, limits: &str) {
     assert_eq!(saw("inside"), "tried", "{output}");
     assert!(saw("joined").contains(" times, 0 leaks") && !saw("joined").contains(SECRET), "{output}");
     assert_eq!(saw("copied"), "", "{output}");
+    assert_eq!(saw("shared"), "", "{output}");
+    assert_eq!(saw("mounted"), "2", "{output}");
+    assert_eq!(saw("set-user-id"), "\"uid\":[1000,1000,1000,1000],\n700", "{output}");
     assert_eq!(saw("masked"), "0\nc\ndone", "{output}");
     assert_eq!(saw("limits"), limits, "{output}");
     let reached = saw("reached");

@@ -34,22 +34,29 @@ pub(crate) const REFERENCE_SIZE: usize = 4;
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
+    // Called for each row of the tables, by each command: a call of a function costs more than the field.
+    #[inline(always)]
     pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let mut field = [0; N];
-        let (head, rest) = self.0.split_at(N.min(self.0.len()));
-        field[..head.len()].copy_from_slice(head);
-        self.0 = rest;
-        field
+        match self.0.split_first_chunk() {
+            Some((field, rest)) => {
+                self.0 = rest;
+                *field
+            }
+            None => [0; N],
+        }
     }
 
+    #[inline(always)]
     pub(crate) fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.bytes())
     }
 
+    #[inline(always)]
     pub(crate) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.bytes())
     }
 
+    #[inline(always)]
     pub(crate) fn digest(&mut self) -> Digest {
         Digest::from_bytes(self.bytes())
     }

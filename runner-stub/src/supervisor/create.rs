@@ -53,7 +53,7 @@ pub(crate) struct Making<'a> {
     /// The project, and the executable that has its images.
     pub(crate) model: &'a Project,
     /// Where images are.
-    pub(crate) executable: &'a Executable,
+    pub(crate) executable: &'a (dyn Fn() -> Result<&'a Executable> + 'a),
     /// Its service; `run` changes its command first.
     pub(crate) service: &'a Service,
     /// Which replica.
@@ -184,7 +184,7 @@ pub(crate) fn store_kind(id_map: &str) -> IdMapKind {
 fn layers_of(making: &Making<'_>) -> Result<Vec<DiffId>> {
     let mut layers = making.image.layers.clone();
     for image in making.service.other_images() {
-        layers.extend(&making.executable.image(making.service_name, image)?.layers);
+        layers.extend(&(making.executable)()?.image(making.service_name, image)?.layers);
     }
     Ok(layers)
 }

@@ -14,21 +14,25 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use dpack_payload::digest::DiffId;
 use dpack_store::Store;
 
 use crate::failure::{Context as _, extracting};
 use crate::paths::ProjectPaths;
 use crate::payload::Executable;
 
-/// Lays the files out unless they are there.
-pub(crate) fn lay_out(executable: &Executable, project: &ProjectPaths, store: &Store) -> Result<()> {
-    let Some(files) = executable.project_files() else { return Ok(()) };
-    let target = project.files(&files.layer);
+/// Lays the files of a layer out unless they are there.
+pub(crate) fn lay_out<'a>(
+    layer: &DiffId,
+    executable: impl FnOnce() -> Result<&'a Executable>,
+    project: &ProjectPaths,
+    store: &Store,
+) -> Result<()> {
+    let target = project.files(layer);
     if target.exists() {
         return Ok(());
     }
-    let extracted =
-        store.ensure(executable.payload(), &[files.layer], super::threads(), &dpack_store::Silent);
+    let extracted = store.ensure(executable()?.payload(), &[*layer], super::threads(), &dpack_store::Silent);
     let extracted = extracting(extracted, || "failed to extract the project's files".to_owned())?;
     let layer = extracted.first().context("the layer of the project's files is gone")?;
     let folder = target.parent().context("the project's files have no folder")?;

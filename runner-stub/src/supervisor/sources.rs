@@ -87,7 +87,7 @@ fn borrow(
         if !seen.insert(name.clone()) {
             continue;
         }
-        let image = making.executable.image(&name, &other.image)?;
+        let image = (making.executable)()?.image(&name, &other.image)?;
         let image = ImageConfig::parse(&image.config).with_context(|| format!("image `{}`", image.reference));
         let container = container::name(making.model, &name, 1);
         let mut theirs = of_service(&container, other, &image.input()?)?;

@@ -116,11 +116,9 @@ impl Store {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<PathBuf>, Error> {
-        let lock = Lock::shared(&self.dir, || progress.waiting())?;
-        if self.missing(layers)?.is_empty() {
-            return self.stack(layers);
+        if let Some(stack) = self.present(layers, progress)? {
+            return Ok(stack);
         }
-        drop(lock);
         let _lock = Lock::exclusive(&self.dir, || progress.waiting())?;
         self.remove_leftovers()?;
         // Somebody else may have been faster.
@@ -129,6 +127,12 @@ impl Store {
             self.extract(source, &missing, threads, progress)?;
         }
         self.stack(layers)
+    }
+
+    /// The same where all of them are extracted already; else nothing.
+    pub fn present(&self, layers: &[DiffId], progress: &dyn Progress) -> Result<Option<Vec<PathBuf>>, Error> {
+        let _lock = Lock::shared(&self.dir, || progress.waiting())?;
+        if self.missing(layers)?.is_empty() { self.stack(layers).map(Some) } else { Ok(None) }
     }
 
     /// Waits until everything extracted is on the disk (seconds, on slow disks), then takes away the markers that say

@@ -218,18 +218,19 @@ pub(super) fn next_message<'a>(datagram: &mut &'a [u8]) -> io::Result<Option<Rec
         return Ok(None);
     }
     let length = number(datagram, 0)? as usize;
-    let message = datagram.get(..length).filter(|message| message.len() >= HEADER).ok_or_else(cut_short)?;
+    let message = datagram.get(..length).filter(|message| message.len() >= HEADER).ok_or_else(nonsense)?;
     *datagram = datagram.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
     let body = message.get(HEADER..).unwrap_or_default();
     let answer = match half(message, 4)? {
         DONE => Answer::Done,
         ERROR => match number(body, 0)?.cast_signed() {
             0 => Answer::Done,
-            code => Answer::Refused(Errno::from_raw_os_error(code.wrapping_neg())),
+            code @ -4095..0 => Answer::Refused(Errno::from_raw_os_error(-code)),
+            _ => return Err(nonsense()),
         },
         NEW_LINK => Answer::Link(LinkAnswer {
             index: number(body, 4)?,
-            attributes: body.get(LINK_HEADER..).ok_or_else(cut_short)?,
+            attributes: body.get(LINK_HEADER..).ok_or_else(nonsense)?,
         }),
         _ => Answer::Other,
     };
@@ -273,16 +274,16 @@ pub(super) fn value_text(value: &[u8]) -> String {
 }
 
 fn number(bytes: &[u8], at: usize) -> io::Result<u32> {
-    bytes.get(at..at + 4).and_then(value_number).ok_or_else(cut_short)
+    bytes.get(at..at + 4).and_then(value_number).ok_or_else(nonsense)
 }
 
 fn half(bytes: &[u8], at: usize) -> io::Result<u16> {
     let bytes = bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u16::from_ne_bytes).ok_or_else(cut_short)
+    bytes.map(u16::from_ne_bytes).ok_or_else(nonsense)
 }
 
-fn cut_short() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the kernel's netlink message is cut short")
+fn nonsense() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the kernel's netlink message makes no sense")
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::roles::{from_hex, noise_sum, send_noise, take_all, to_hex};
-use crate::support::{Project, address, descriptors, published, tcp, wait_until};
+use crate::support::{Container, Project, address, descriptors, published, tcp, wait_until};
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::{Message, MessageBuilder, Name};
-use dpack_network::{Client, ClientError, Failure, Port, Protocol};
+use dpack_network::{Attached, Client, ClientError, Failure, Port, Protocol};
 
 #[test]
 fn services_reach_each_other_by_name_on_shared_networks_only() {
@@ -83,6 +83,43 @@ fn a_container_reaches_nothing_of_the_namespace_but_its_dns() {
     let (_, addresses) = one.run(&["ip", "addr", "show", "dev", "eth0"]);
     assert!(addresses.contains(&address(&at_one).to_string()) && !addresses.contains("inet6"), "{addresses}");
     assert_eq!(one.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]).1, "0\n");
+}
+
+#[test]
+fn a_raw_socket_reaches_no_other_network_in_anybodys_name() {
+    let (project, mut client) = Project::start(&["a", "b"]);
+    let [one, near, far, beside_far] =
+        ["one", "near", "far", "beside-far"].map(|name| project.container(name));
+    let at_one = one.attach(&mut client, &[("a", &[])], &[]);
+    let at_near = near.attach(&mut client, &[("a", &[])], &[]);
+    let at_far = far.attach(&mut client, &[("b", &[])], &[]);
+    let at_beside = beside_far.attach(&mut client, &[("b", &[])], &[]);
+    let file = |name: &str| project.folder.path().join(name);
+    let hear = |by: &Container, name: &str| by.serve("hear", &format!("7 {}", file(name).display()));
+    let _hearing = (hear(&near, "near"), hear(&far, "far"));
+    let forge = |from: &Container, source: std::net::IpAddr, to: &Attached, text: &str| {
+        from.ask("forge", &format!("{source} {}:7 {text}", address(to)))
+    };
+    let names = [
+        address(&at_one).into(),
+        address(&at_near).into(),
+        address(&at_beside).into(),
+        at_one.interfaces[0].gateways[0],
+        at_far.interfaces[0].gateways[0],
+        "127.0.0.1".parse().unwrap(),
+        "203.0.113.1".parse().unwrap(),
+    ];
+    for source in names {
+        forge(&one, source, &at_far, "forged");
+    }
+    // Both get what comes from their own network, and nothing came before.
+    assert_eq!(forge(&one, address(&at_one).into(), &at_near, "own"), "true");
+    assert_eq!(forge(&beside_far, address(&at_beside).into(), &at_far, "own"), "true");
+    for name in ["near", "far"] {
+        let heard = || std::fs::read_to_string(file(name)).unwrap_or_default();
+        wait_until("a datagram is heard", || !heard().is_empty());
+        assert_eq!(heard(), "own", "{name}");
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Bundle) -> Result<u8> {
         name: one_off_name(&settings.name, &arguments.service)?,
         id_map: namespace.kind(),
         build: settings.executable.build(),
+        project_files: settings.executable.project_files().map(|files| files.layer),
         tty: service.tty,
         aliases: false,
         remove: true,

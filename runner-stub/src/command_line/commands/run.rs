@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use dpack_compose::project::{MountSource, NetworkMode, Project, Service};
 use dpack_payload::application::Image;
+use dpack_payload::digest::DiffId;
 use dpack_sandbox::cgroup::Place;
 use dpack_sandbox::foreground::{self, RunOptions};
 use dpack_sandbox::role::{Spawn, take_fd};
@@ -29,7 +30,7 @@ use crate::container::{Identity, one_off_name};
 use crate::failure::{Context as _, Failure, extracting};
 use crate::json;
 use crate::paths::Paths;
-use crate::payload::Executable;
+use crate::payload::Unopened;
 use crate::plan;
 use crate::project::Record;
 use crate::protocol::{Desired, Request};
@@ -60,6 +61,8 @@ pub(crate) struct Commission {
     pub(crate) name: String,
     pub(crate) id_map: String,
     pub(crate) build: String,
+    /// Layer of the project's files, if any travel in the executable.
+    pub(crate) project_files: Option<DiffId>,
     pub(crate) tty: bool,
     pub(crate) aliases: bool,
     pub(crate) remove: bool,
@@ -131,6 +134,7 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
         name,
         id_map: namespace.kind(),
         build: settings.executable.build(),
+        project_files: settings.executable.project_files().map(|files| files.layer),
         tty,
         aliases: arguments.use_aliases,
         remove: arguments.rm,
@@ -273,11 +277,13 @@ fn serve() -> Result<u8> {
     let project = commission.paths.project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
-    let executable = Executable::open(payload.into())?;
+    let executable = Unopened::new(payload.into());
     let found = supervisor::storage_driver(&commission.paths.data, commission.driver)?;
     let store =
         Store::open(&commission.paths.data, store_kind(&commission.id_map), found.driver).environment()?;
-    supervisor::lay_out(&executable, &project, &store)?;
+    if let Some(layer) = &commission.project_files {
+        supervisor::lay_out(layer, || executable.get(), &project, &store)?;
+    }
     for mount in &service.volumes {
         if let MountSource::Bind { source, create_host_path, .. } = &mount.source {
             provide_bind(&commission.service, source.as_ref(), *create_host_path)?;
@@ -296,7 +302,7 @@ fn serve() -> Result<u8> {
         name: &commission.name,
         service_name: &commission.service,
         model: &commission.project,
-        executable: &executable,
+        executable: &|| executable.get(),
         service: &service,
         number: 1,
         one_off: true,
@@ -338,16 +344,24 @@ fn within_limits(commission: &Commission, service: &mut Service) -> Result<Place
 fn stacks(
     commission: &Commission,
     service: &Service,
-    executable: &Executable,
+    executable: &Unopened,
     store: &Store,
 ) -> Result<Stacks> {
-    let others = service.other_images().map(|image| executable.image(&commission.service, image));
+    let image_of =
+        |reference| -> Result<&Image> { Ok(executable.get()?.image(&commission.service, reference)?) };
+    let others = service.other_images().map(image_of);
     let mut stacks = Stacks::new();
     for image in std::iter::once(Ok(&commission.image)).chain(others) {
         let image = image?;
-        let extracted = store.ensure(executable.payload(), &image.layers, supervisor::threads(), &Silent);
-        let extracted = extracting(extracted, || format!("failed to extract image `{}`", image.reference))?;
-        stacks.insert(image.reference.clone(), extracted);
+        let failed = || format!("failed to extract image `{}`", image.reference);
+        let stack = match extracting(store.present(&image.layers, &Silent), failed)? {
+            Some(stack) => stack,
+            None => {
+                let payload = executable.get()?.payload();
+                extracting(store.ensure(payload, &image.layers, supervisor::threads(), &Silent), failed)?
+            }
+        };
+        stacks.insert(image.reference.clone(), stack);
     }
     Ok(stacks)
 }

@@ -42,7 +42,7 @@ impl Supervisor {
                 name: &order.name,
                 service_name: &order.service_name,
                 model: &order.model,
-                executable: &executable,
+                executable: &|| Ok(&executable),
                 service: &order.service,
                 number: order.number,
                 one_off: order.one_off,

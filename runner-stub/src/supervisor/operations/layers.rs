@@ -106,7 +106,8 @@ impl Supervisor {
     /// Lays out the files of the project folder that travel in the executable.
     pub(crate) async fn lay_out_files(&self) -> Result<()> {
         let (store, executable, project) = (self.store()?, self.executable.clone(), self.project.clone());
-        let done = spawn_blocking(move || lay_out(&executable, &project, &store));
+        let Some(files) = executable.project_files() else { return Ok(()) };
+        let done = spawn_blocking(move || lay_out(&files.layer, || Ok(&executable), &project, &store));
         done.await.context("laying out files was cut short")?
     }
 

@@ -1,7 +1,7 @@
 //! What this test program does when it is started again inside a namespace.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) fn play() {
         "listen" => listen(&argument),
         "dns" => dns(&argument),
         "ping" => ping(&argument),
+        "hear" => hear(&argument),
+        "forge" => forge(&argument),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -406,6 +408,36 @@ fn dns(address: &str) {
 }
 
 /// `address hex`: an echo request that carries this, after its sequence number; what comes back.
+/// Writes the first datagram that comes to a port into a file.
+fn hear(argument: &str) {
+    let (port, file) = argument.split_once(' ').unwrap();
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}")).unwrap();
+    println!("\nup");
+    let mut data = [0; 100];
+    let length = socket.recv(&mut data).unwrap();
+    std::fs::write(file, &data[..length]).unwrap();
+}
+
+/// Sends a datagram whose IPv4 header is written here: in the name of any address (raw(7)).
+fn forge(argument: &str) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto};
+    let words: Vec<&str> = argument.split(' ').collect();
+    let [source, to, text] = words[..] else { panic!("{argument}") };
+    let (source, to): (Ipv4Addr, SocketAddrV4) = (source.parse().unwrap(), to.parse().unwrap());
+    let length = u16::try_from(28 + text.len()).unwrap();
+    let mut packet = vec![0x45, 0];
+    packet.extend(length.to_be_bytes());
+    // No fragment, 64 hops, UDP; the kernel fills in the checksum, and UDP needs none.
+    packet.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    packet.extend(source.octets().into_iter().chain(to.ip().octets()));
+    packet.extend([4000_u16, to.port(), length - 20, 0].map(u16::to_be_bytes).concat());
+    packet.extend(text.bytes());
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap();
+    // A refusal by the container's own routes is as good as one later.
+    let sent = rustix::net::sendto(&socket, &packet, SendFlags::empty(), &to);
+    println!("\nreply {}", sent.is_ok());
+}
+
 fn ping(argument: &str) {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
     let (address, data) = argument.split_once(' ').unwrap();
