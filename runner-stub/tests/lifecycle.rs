@@ -192,6 +192,14 @@ b
     let of = |id: &str| app.ps().into_values().find(|row| row["ID"] == id.trim()[..12]).unwrap();
     eventually("it has run", || of(&id)["State"] == "exited");
     assert_eq!(of(&id)["ExitCode"], 0);
+    // A sync at its end would be for nothing, and writes out all that anybody has written to the disk.
+    let kept = |flags: &[&str]| {
+        let command: &[&str] = &["tool", "grep", " / / ", "/proc/self/mountinfo"];
+        let mounts = app.ok(&[&["run", "-T"], flags, command].concat());
+        !mounts.contains("volatile")
+    };
+    let has_overlay = std::fs::read_to_string(app.path("data/layers/driver")).unwrap().contains(" overlay ");
+    assert_eq!((kept(&["--rm"]), kept(&["--name", "kept"])), (!has_overlay, true));
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub const LAYERS: &str = "dev.dpack.layers";
 pub const UPPER: &str = "dev.dpack.upper";
 /// Work directory of the overlay.
 pub const WORK: &str = "dev.dpack.work";
+/// `true` when nothing of the upper directory is kept: overlayfs then leaves out each sync (`volatile`, Linux 5.10).
+pub const VOLATILE: &str = "dev.dpack.volatile";
 /// `true` when PID 1 is our init, which forks the command, reaps and forwards signals.
 pub const INIT: &str = "dev.dpack.init";
 /// `true` when standard input stays open, as a FIFO named `stdin` in the container's folder.

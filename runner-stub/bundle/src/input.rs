@@ -40,6 +40,8 @@ pub struct BundleInput<'a> {
     pub resources: Option<&'a crate::spec::Resources>,
     /// With a pseudo-terminal.
     pub tty: bool,
+    /// Nothing that it writes to its root file system is kept.
+    pub volatile: bool,
 }
 
 /// What the device contributes.
@@ -101,6 +103,9 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
         annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());
         annotate(annotation::UPPER, text(&input.container_dir.join("upper"))?);
         annotate(annotation::WORK, text(&input.container_dir.join("work"))?);
+        if input.volatile {
+            annotate(annotation::VOLATILE, "true".to_owned());
+        }
     }
     if input.service.init {
         annotate(annotation::INIT, "true".to_owned());

@@ -62,6 +62,7 @@ fn bundle(service: &Service, image: &ImageConfig) -> Result<Spec, BundleError> {
         },
         resources: None,
         tty: false,
+        volatile: false,
     })
 }
 
@@ -173,7 +174,7 @@ fn a_redis_service_runs_as_docker_would_run_it() {
     assert_eq!(spec.annotations["dev.dpack.layers"], r#"["/l/low","/l/high"]"#);
     assert_eq!(spec.annotations["dev.dpack.upper"], "/c/upper");
     assert_eq!(spec.annotations["dev.dpack.work"], "/c/work");
-    assert!(!spec.annotations.contains_key("dev.dpack.init"));
+    assert!(["dev.dpack.init", "dev.dpack.volatile"].iter().all(|key| !spec.annotations.contains_key(*key)));
     assert_eq!(spec.linux.sysctl["net.ipv4.ip_unprivileged_port_start"], "0");
     assert_eq!(stop_signal(&service(), &redis()), "SIGTERM");
 }

@@ -78,6 +78,8 @@ pub(crate) struct Making<'a> {
     pub(crate) aliases: bool,
     /// The supervisor removes it when it exits.
     pub(crate) remove: bool,
+    /// Somebody removes it when it exits.
+    pub(crate) volatile: bool,
 }
 
 /// Makes a container's folder. `container.json` comes last: without it, there is no container.
@@ -125,6 +127,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         host: Host { hostname: hostname.trim(), single_id: making.id_map != "full", machine: machine() },
         resources: resources.as_ref(),
         tty: making.tty,
+        volatile: making.volatile,
     })
     .input()?;
     let user = &spec.process.user;

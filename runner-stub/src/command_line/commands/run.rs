@@ -316,6 +316,7 @@ fn serve() -> Result<u8> {
         aliases: commission.aliases,
         // This process does, because it sees it exit.
         remove: false,
+        volatile: commission.remove,
     })?;
     let folder = project.container(&commission.name);
     let result = match &commission.bundle {

@@ -55,6 +55,7 @@ impl Supervisor {
                 tty: order.service.tty,
                 aliases: order.aliases,
                 remove: order.remove,
+                volatile: order.remove,
             })
         });
         created
