@@ -175,6 +175,7 @@ fn a_capture_of_one_network_is_read_by_tcpdump() {
         .spawn()
         .unwrap();
     // The talker talks all the time; what the others send to the bridge is there, too.
+    eventually("it captures", || fs::metadata(&file).is_ok_and(|file| file.len() > 100));
     app.ok(&["exec", "-T", "talker", "sh", "-c", "echo marker-of-talker | nc -w 1 echo 7000"]);
     eventually("there are packets", || fs::metadata(&file).is_ok_and(|file| file.len() > 4000));
     kill_process(Pid::from_child(&capture), Signal::INT).unwrap();
