@@ -51,7 +51,7 @@ pub(crate) use create::{
 };
 pub(crate) use inside::user;
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
-pub(crate) use limits::{enforce, home, is_limited, unenforceable};
+pub(crate) use limits::{enforce, home, is_limited, unenforceable, within_session};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;
 pub(crate) use project_files::lay_out;

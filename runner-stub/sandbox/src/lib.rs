@@ -51,3 +51,4 @@ mod wait;
 pub use compat::{in_root, pidfd};
 pub use container::Home;
 pub use error::{Error, Failure};
+pub use process::hard_limit;

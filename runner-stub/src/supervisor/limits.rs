@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use dpack_bundle::resources::{Device, resources};
-use dpack_compose::project::{Project, Resources, Service};
+use dpack_compose::project::{Project, Resources, Service, Ulimit};
 use dpack_sandbox::Home;
 use dpack_sandbox::cgroup::{self, Place, Unmet};
 
@@ -118,6 +118,33 @@ pub(crate) fn enforce(
     Ok(warnings.chain(mortal(name, service, place)).collect())
 }
 
+/// Lowers `ulimits` to the session's hard limits when the service may be `degraded`, else one above them is an error. What
+/// the user has to be told.
+pub(crate) fn within_session(name: &str, service: &mut Service, degraded: bool) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for (key, limit) in &mut service.ulimits {
+        let most = dpack_sandbox::hard_limit(&format!("RLIMIT_{}", key.to_ascii_uppercase()));
+        // Unlimited ones are -1.
+        let Some(most) = most.and_then(|most| i64::try_from(most).ok()) else { continue };
+        if (0..=most).contains(&limit.hard) {
+            continue;
+        }
+        if !degraded {
+            let message =
+                format!("service `{name}`: `ulimits.{key}` is above {most}, the hard limit of this session");
+            let hint = "raise it as root in /etc/security/limits.conf or, for services, by systemd's `Limit…=`\n\
+                        or go on with that limit: --allow-degraded";
+            return Err(Failure::environment(message).hint(hint).into());
+        }
+        warnings.push(format!(
+            "service `{name}` runs with {most} as ulimits.{key}, the hard limit of this session"
+        ));
+        let soft = if limit.soft < 0 { most } else { limit.soft.min(most) };
+        *limit = Ulimit { soft, hard: most };
+    }
+    Ok(warnings)
+}
+
 /// A container with limits that ends before anybody stops it.
 fn mortal(name: &str, service: &Service, place: &Place) -> Vec<String> {
     let ends = place.ends_with_session() && is_limited(&service.resources);
@@ -166,11 +193,11 @@ impl Supervisor {
         degraded: bool,
         reporter: &Reporter,
     ) -> Result<()> {
-        if !is_limited(&service.resources) {
-            return Ok(());
+        let mut warnings = within_session(name, service, degraded)?;
+        if is_limited(&service.resources) {
+            let place = self.place(true).await?;
+            warnings.extend(enforce(name, service, &place, degraded)?);
         }
-        let place = self.place(true).await?;
-        let warnings = enforce(name, service, &place, degraded)?;
         warnings.into_iter().for_each(|warning| reporter.warn(warning));
         Ok(())
     }
@@ -231,6 +258,28 @@ mod tests {
                 "service `web` runs without pids_limit, because there is no `pids` controller",
             ]
         );
+    }
+
+    #[test]
+    fn a_limit_above_the_hard_one_is_refused_or_lowered_with_a_word() {
+        let most = i64::try_from(dpack_sandbox::hard_limit("RLIMIT_NOFILE").unwrap()).unwrap();
+        let with = |soft, hard| Service {
+            ulimits: [("nofile".to_owned(), Ulimit { soft, hard })].into(),
+            ..Service::default()
+        };
+        assert!(within_session("web", &mut with(1, most), false).unwrap().is_empty());
+        for (soft, hard, lowered) in [(1, most + 1, 1), (most + 1, most + 1, most), (-1, -1, most)] {
+            let error = within_session("web", &mut with(soft, hard), false).unwrap_err();
+            let expected =
+                format!("service `web`: `ulimits.nofile` is above {most}, the hard limit of this session");
+            assert_eq!(Failure::of(&error).message, expected);
+            let mut degraded = with(soft, hard);
+            let warnings = within_session("web", &mut degraded, true).unwrap();
+            assert_eq!(degraded, with(lowered, most));
+            let expected =
+                format!("service `web` runs with {most} as ulimits.nofile, the hard limit of this session");
+            assert_eq!(warnings, [expected]);
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     yes("sysctls", &PAIRS),
     yes("tmpfs", &STRING_OR_LIST),
     yes("tty", &FLAG),
-    yes("ulimits", &ULIMITS),
+    limit("ulimits", &ULIMITS, "up to the hard limits of the user's session"),
     refused("use_api_socket", &FLAG, "there is no Docker Engine whose socket could be used"),
     yes("user", &STRING),
     limit("userns_mode", &STRING, "`host` is the project's user namespace, which every container is in"),

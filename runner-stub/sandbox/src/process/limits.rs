@@ -27,6 +27,12 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
+/// The most that processes of this session may be allowed of a resource, by its name in config.json; nothing when there is
+/// no end to it.
+pub fn hard_limit(name: &str) -> Option<u64> {
+    rustix::process::getrlimit(resource(name)?).maximum
+}
+
 /// Whether all names are known, and each is there once (config.md, "POSIX process": MUST generate an error).
 pub(super) fn check(limits: &[crate::spec::Rlimit]) -> Result<(), Error> {
     for (index, limit) in limits.iter().enumerate() {

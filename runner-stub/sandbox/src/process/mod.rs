@@ -23,6 +23,7 @@ use crate::spec::Process;
 use crate::sys;
 
 pub(crate) use capabilities::names as capability_names;
+pub use limits::hard_limit;
 pub(crate) use limits::set_oom_score;
 
 pub(crate) const STEP_KEYRING: &str = "leave the session keyring";

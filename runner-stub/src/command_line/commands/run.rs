@@ -336,7 +336,9 @@ fn serve() -> Result<u8> {
 /// Where the control group is made; the service is without the limits that cannot be enforced there.
 fn within_limits(commission: &Commission, service: &mut Service) -> Result<Place> {
     let place = Place::prepare(&commission.project_name, supervisor::is_limited(&service.resources));
-    let warnings = supervisor::enforce(&commission.service, service, &place, commission.allow_degraded)?;
+    let (name, degraded) = (&commission.service, commission.allow_degraded);
+    let mut warnings = supervisor::within_session(name, service, degraded)?;
+    warnings.extend(supervisor::enforce(name, service, &place, degraded)?);
     warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
     Ok(place)
 }
