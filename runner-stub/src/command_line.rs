@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::{Arguments, Command};
 use settings::Settings;
@@ -32,6 +33,10 @@ pub(crate) fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help goes to standard output with status 0, mistakes to standard error with status 2.
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            return commands::version::run(&args::Version::default())
+                .map_or_else(|error| fail(&error), ExitCode::from);
+        }
         Err(error) => match refused::explain(&error) {
             Some(failure) => return fail(&failure.into()),
             None => error.exit(),

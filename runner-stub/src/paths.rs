@@ -30,6 +30,8 @@ pub(crate) struct Surroundings {
     pub(crate) home: Option<PathBuf>,
     /// Effective user ID.
     pub(crate) uid: u32,
+    /// `/run/user/UID` outlives the user's sessions.
+    pub(crate) keeps_runtime_folder: bool,
 }
 
 /// The two folders.
@@ -58,24 +60,32 @@ impl Paths {
                     .hint("export DPACK_DATA_DIR=/path/to/a/folder"));
             }
         };
-        let runtime = (surroundings
-            .xdg_runtime_dir
-            .as_ref()
-            .filter(absolute)
-            .filter(|folder| folder.is_dir())
-            .cloned())
-        .or_else(|| {
-            Some(PathBuf::from(format!("/run/user/{}", surroundings.uid))).filter(|folder| folder.is_dir())
-        })
-        .map_or_else(
-            || PathBuf::from(format!("/tmp/dpack-{}", surroundings.uid)),
-            |folder| folder.join("dpack"),
-        );
+        let runtime = (surroundings.xdg_runtime_dir.iter().filter(absolute))
+            .chain([&PathBuf::from(format!("/run/user/{}", surroundings.uid))])
+            .filter(|folder| outlives(folder, surroundings.uid, surroundings.keeps_runtime_folder))
+            .find(|folder| folder.is_dir())
+            .map_or_else(
+                || PathBuf::from(format!("/tmp/dpack-{}", surroundings.uid)),
+                |folder| folder.join("dpack"),
+            );
         Ok(Self { apart: usual.as_ref() != Some(&data), data, runtime })
     }
 
-    /// The folders and files of one project.
-    pub(crate) fn project(&self, name: &str) -> ProjectPaths {
+    /// The folders and files of one project: where its supervisor is, or was when it was killed, else where one would be.
+    /// `cron` and `ssh` have different runtime folders.
+    pub(crate) fn find_project(&self, name: &str) -> ProjectPaths {
+        let mut project = self.project(name);
+        if let Ok(told) = fs::read_to_string(project.lock())
+            && Path::new(&told).is_absolute()
+            && Path::new(&told).is_dir()
+        {
+            project.runtime = told.into();
+        }
+        project
+    }
+
+    /// The folders and files of one project that is not up.
+    fn project(&self, name: &str) -> ProjectPaths {
         let folder = self.data.join("projects").join(name);
         let mut runtime = self.runtime.join(name);
         let short = |path: &Path| Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..12].to_owned();
@@ -97,24 +107,11 @@ impl Paths {
         let made = made.and_then(|()| fs::create_dir_all(folder));
         made.with_context(|| format!("failed to create the data folder `{}`", folder.display())).environment()
     }
+}
 
-    /// Makes the runtime folder, for this user only. One in `/tmp` could have been made by somebody else first.
-    pub(crate) fn make_runtime(&self, project: &ProjectPaths, uid: u32) -> Result<()> {
-        for folder in [&self.runtime, &project.runtime] {
-            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
-            made.with_context(|| format!("failed to create the runtime folder `{}`", folder.display()))?;
-            let metadata = fs::symlink_metadata(folder)?;
-            if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o077 != 0 {
-                return Err(Failure::environment(format!(
-                    "the runtime folder `{}` is not this user's alone",
-                    folder.display()
-                ))
-                .hint(format!("remove it, or: chmod 700 {}", folder.display()))
-                .into());
-            }
-        }
-        Ok(())
-    }
+/// Whether a runtime folder outlives the user's sessions, as containers do, which have to be found again.
+fn outlives(folder: &Path, uid: u32, keeps_runtime_folder: bool) -> bool {
+    keeps_runtime_folder || folder != Path::new(&format!("/run/user/{uid}"))
 }
 
 /// Makes a folder, and those on the way to it, for this user only; closes one that is there.
@@ -141,9 +138,32 @@ impl ProjectPaths {
         self.folder.join("project.json")
     }
 
-    /// Held by the supervisor as long as it lives.
+    /// Held by the supervisor as long as it lives; says where its runtime folder is.
     pub(crate) fn lock(&self) -> PathBuf {
         self.folder.join("supervisor.lock")
+    }
+
+    /// Says in the lock, which is held, where the runtime folder is ([`Paths::find_project`]).
+    pub(crate) fn tell_runtime(&self) -> std::io::Result<()> {
+        fs::write(self.lock(), self.runtime.as_os_str().as_encoded_bytes())
+    }
+
+    /// Makes the runtime folder, for this user only. One in `/tmp` could have been made by somebody else first.
+    pub(crate) fn make_runtime(&self, uid: u32) -> Result<()> {
+        for folder in self.runtime.parent().into_iter().chain([self.runtime.as_path()]) {
+            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(folder);
+            made.with_context(|| format!("failed to create the runtime folder `{}`", folder.display()))?;
+            let metadata = fs::symlink_metadata(folder)?;
+            if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o077 != 0 {
+                return Err(Failure::environment(format!(
+                    "the runtime folder `{}` is not this user's alone",
+                    folder.display()
+                ))
+                .hint(format!("remove it, or: chmod 700 {}", folder.display()))
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// What the supervisor has to say to nobody in particular.
@@ -213,6 +233,7 @@ mod tests {
             xdg_runtime_dir: None,
             home: home.map(PathBuf::from),
             uid: 4_000_000,
+            keeps_runtime_folder: false,
         })
     }
 
@@ -230,6 +251,31 @@ mod tests {
             assert_eq!(paths.runtime, Path::new("/tmp/dpack-4000000"));
         }
         assert!(resolve(None, None, None).is_err());
+    }
+
+    #[test]
+    fn a_runtime_folder_that_goes_with_the_session_is_not_used() {
+        let uid = 4_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!outlives(Path::new("/run/user/4000000/"), uid, false));
+        assert!(outlives(Path::new("/run/user/4000000"), uid, true));
+        assert!(outlives(folder.path(), uid, false));
+    }
+
+    #[test]
+    fn a_project_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let [data, one, other] = ["data", "one", "other"].map(|name| folder.path().join(name));
+        let paths = |runtime: &Path| Paths { data: data.clone(), runtime: runtime.to_owned(), apart: false };
+        let project = paths(&one).find_project("shop");
+        assert_eq!(project.runtime, one.join("shop"));
+        fs::create_dir_all(&project.folder).unwrap();
+        fs::create_dir_all(&project.runtime).unwrap();
+        project.tell_runtime().unwrap();
+        assert_eq!(paths(&other).find_project("shop").runtime, one.join("shop"));
+        assert_eq!(paths(&other).find_project("elsewhere").runtime, other.join("elsewhere"));
+        fs::remove_dir(&project.runtime).unwrap();
+        assert_eq!(paths(&other).find_project("shop").runtime, other.join("shop"));
     }
 
     #[test]
@@ -265,7 +311,7 @@ mod tests {
         let uid = fs::metadata(folder.path()).unwrap().uid();
         let paths = Paths { data: folder.path().join("d"), runtime: folder.path().join("r"), apart: false };
         let project = paths.project("shop");
-        paths.make_runtime(&project, uid).unwrap();
-        assert!(paths.make_runtime(&project, uid + 1).is_err());
+        project.make_runtime(uid).unwrap();
+        assert!(project.make_runtime(uid + 1).is_err());
     }
 }

@@ -406,17 +406,21 @@ pub(crate) fn is_known(project: &Project, service: &str) -> bool {
 /// Refuses a name that is no service of the project.
 pub(crate) fn check_services(project: &Project, selected: &[String]) -> Result<(), Failure> {
     for name in selected {
-        if project.services.contains_key(name) {
-            continue;
+        if !project.services.contains_key(name) {
+            let names: Vec<&str> = project.services.keys().map(String::as_str).collect();
+            return Err(no_such_service(name, &names));
         }
-        let failure = Failure::usage(format!("no such service: `{name}`"));
-        let names = project.services.keys().map(String::as_str);
-        return Err(match did_you_mean(name, names.clone()) {
-            Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
-            None => failure.hint(format!("the services are: {}", names.collect::<Vec<_>>().join(", "))),
-        });
     }
     Ok(())
+}
+
+/// A name that is none of the services `names`.
+pub(crate) fn no_such_service(name: &str, names: &[&str]) -> Failure {
+    let failure = Failure::usage(format!("no such service: `{name}`"));
+    match did_you_mean(name, names.iter().copied()) {
+        Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
+        None => failure.hint(format!("the services are: {}", names.join(", "))),
+    }
 }
 
 /// The selected services and all that they depend on; every service when none is selected.

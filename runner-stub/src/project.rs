@@ -47,7 +47,7 @@ pub(crate) fn layers_in_use(paths: &Paths, made: Option<&str>) -> Result<Vec<Dif
     let Ok(entries) = std::fs::read_dir(paths.data.join("projects")) else { return Ok(layers) };
     for entry in entries {
         let Ok(name) = entry?.file_name().into_string() else { continue };
-        let project = paths.project(&name);
+        let project = paths.find_project(&name);
         let record = Record::load(&project)?.filter(|_| made != Some(&*name));
         layers.extend(record.into_iter().flat_map(|record| record.layers));
         for container in crate::container::Identity::list(&project)? {

@@ -127,7 +127,7 @@ fn prepare() -> Result<Option<Prepared>> {
     let argument = std::env::args().nth(1).context("the supervisor was started without its commission")?;
     let commission: Commission =
         json::decode(argument.as_bytes()).context("the supervisor's commission makes no sense")?;
-    let project = commission.paths.project(&commission.project);
+    let project = commission.paths.find_project(&commission.project);
     let payload = take_fd(PAYLOAD).context("the supervisor was started without its executable")?;
     let Some(lock) = Lock::take(&project)? else { return Ok(None) };
     let executable = Executable::open(payload.into())?;

@@ -306,10 +306,49 @@ fn the_executable_tells_about_itself() {
     let inspect: serde_json::Value = serde_json::from_str(&app.ok(&["inspect", "--format", "json"])).unwrap();
     assert_eq!(inspect["images"][0]["services"], json!(["web"]));
     assert!(app.ok(&["images"]).contains("busybox"));
+    let unknown = app.run(&["images", "wbe"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert_eq!(unknown.err, "error: no such service: `wbe`\nhint: did you mean `web`?\n");
     assert!(app.ok(&["config"]).contains("network_mode: none"));
     let doctor: serde_json::Value = serde_json::from_str(&app.ok(&["doctor", "--format", "json"])).unwrap();
     assert_eq!(doctor["runs"], true, "{doctor:#}");
-    assert!(app.ok(&["version"]).starts_with("dpack runner "));
+    let version = app.ok(&["version"]);
+    assert!(version.starts_with("dpack runner "), "{version}");
+    for flag in ["-v", "-V", "--version"] {
+        assert_eq!(app.ok(&[flag]), version, "{flag}");
+    }
+}
+
+/// `cron` and `ssh`, or two sessions: with another runtime folder, the supervisor and the network are found all the same.
+#[test]
+fn a_project_is_found_from_a_session_with_another_runtime_folder() {
+    let app = App::new(json!({"web": waits("x")}));
+    app.ok(&["up", "-d"]);
+    let other = app.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let supervisor = app.supervisor();
+    for arguments in [&["restart", "-t", "0"][..], &["exec", "web", "true"], &["down", "-t", "0"]] {
+        let ended = ended(app.command(arguments).env("XDG_RUNTIME_DIR", &other).output().unwrap());
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+        if arguments[0] != "down" {
+            assert_eq!(app.supervisor(), supervisor, "{arguments:?}");
+        }
+    }
+    assert!(app.ps().is_empty());
+}
+
+/// As `app config > file` on a device without space: a closed pipe is no error, lost output is.
+#[test]
+fn output_that_is_lost_is_an_error() {
+    let app = App::new(json!({"web": waits("x")}));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = ended(app.command(&["config"]).stdout(full).output().unwrap());
+    assert_eq!(lost.code, Some(3), "{lost:?}");
+    assert!(lost.err.starts_with("error: failed to write to standard output: No space left"), "{}", lost.err);
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = ended(app.command(&["config"]).stdout(closed).output().unwrap());
+    assert_eq!((closed.code, closed.err.as_str()), (Some(141), ""));
 }
 
 #[test]
@@ -327,7 +366,7 @@ fn a_damaged_frame_is_found_and_never_trusted() {
     assert!(verify.out.contains("is damaged: its SHA-256 is not the one in the index\n"), "{}", verify.out);
     let up = app.run(&["up", "-d"]);
     assert_eq!(up.code, Some(4), "{up:?}");
-    assert!(up.err.contains("damaged"), "{}", up.err);
+    assert!(up.err.ends_with("is not the one in the index\nhint: copy the file again\n"), "{}", up.err);
     assert!(app.ps().is_empty());
 }
 

@@ -236,7 +236,7 @@ fn nobody_listens() -> Result<()> {
     let output = dpack.run(&BUILD)?.with_status(3)?;
     let lines: Vec<&str> = output.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
     let error = format!(
-        "error: failed to look up a manifest in registry `{free}` after 6 attempts: Connection refused (os error 111)"
+        "error: image `{free}/team/app:1`: failed to look up a manifest in registry `{free}` after 6 attempts: Connection refused (os error 111)"
     );
     let hint =
         "hint: check the network and the registry's name, and build again: blobs that are complete are kept";
@@ -310,7 +310,9 @@ fn a_registry_that_dies_half_way_leaves_nothing_but_complete_blobs() -> Result<(
     let output = dpack.run(&BUILD)?.with_status(3)?;
     let lines: Vec<&str> = output.stderr.lines().collect();
     let (retries, end) = lines.split_at(lines.len() - 2);
-    let start = format!("error: failed to pull a blob from registry `{address}` after 6 attempts: ");
+    let start = format!(
+        "error: image `{address}/team/app:1`: failed to pull a blob from registry `{address}` after 6 attempts: "
+    );
     assert!(end[0].starts_with(&start), "{}", output.stderr);
     let hint =
         "hint: check the network and the registry's name, and build again: blobs that are complete are kept";

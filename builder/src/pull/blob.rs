@@ -72,7 +72,7 @@ pub(super) async fn download(
             Ok(()) => {
                 failures = if partial.received > before { 1 } else { failures + 1 };
                 let reason = format!("it sent {} of {} bytes", partial.received, blob.size);
-                registry.pause(ACTION, failures, &reason, None).await?;
+                registry.pause(image, ACTION, failures, &reason, None).await?;
             }
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Failure(failure)) => match failure {
@@ -93,7 +93,7 @@ pub(super) async fn download(
                         None if busy => registry.ask_pause(image, &reference.parts, &digest).await,
                         asked => asked,
                     };
-                    registry.pause(ACTION, failures, &reason, asked).await?;
+                    registry.pause(image, ACTION, failures, &reason, asked).await?;
                 }
                 other => return Err(registry.error(image, reference.parts.repository(), ACTION, other)),
             },

@@ -70,8 +70,10 @@ pub enum Error {
         reason: String,
     },
     /// The registry cannot be reached, or stopped answering, also after several attempts.
-    #[error("failed to {action} registry `{registry}` after {attempts} attempts: {reason}")]
+    #[error("image `{image}`: failed to {action} registry `{registry}` after {attempts} attempts: {reason}")]
     Unreachable {
+        /// Reference as the Compose file has it.
+        image: String,
         /// What was attempted, up to the registry's name.
         action: String,
         /// Host of the registry.

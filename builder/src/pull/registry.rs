@@ -164,7 +164,7 @@ impl Registry {
                 }
                 Failure::Transient { reason, retry_after, .. } => {
                     failures += 1;
-                    self.pause(action, failures, &reason, retry_after).await?;
+                    self.pause(image, action, failures, &reason, retry_after).await?;
                 }
                 other => return Err(self.error(image, repository, action, other)),
             }
@@ -174,6 +174,7 @@ impl Registry {
     /// Waits before the next attempt, or fails when there shall be none.
     pub(super) async fn pause(
         &self,
+        image: &str,
         action: &str,
         failures: u32,
         reason: &str,
@@ -185,6 +186,7 @@ impl Registry {
                 reason = format!("{reason} and asks to wait {} s", asked.as_secs());
             }
             return Err(Error::Unreachable {
+                image: image.to_owned(),
                 action: action.to_owned(),
                 registry: self.name.clone(),
                 attempts: failures,
@@ -218,7 +220,7 @@ impl Registry {
                 Error::Answer { registry, action: format!("the attempt to {action} it"), status }
             }
             Failure::Transient { reason, .. } => {
-                Error::Unreachable { action: action.to_owned(), registry, attempts: 1, reason }
+                Error::Unreachable { image, action: action.to_owned(), registry, attempts: 1, reason }
             }
         }
     }

@@ -22,7 +22,7 @@ pub enum FrameError {
         source: io::Error,
     },
     /// The bytes in the file are not those that were written.
-    #[error("frame {} is damaged: its SHA-256 is not the one in the index", .0.0)]
+    #[error("frame {} is damaged: its SHA-256 is not the one in the index\nhint: copy the file again", .0.0)]
     Damaged(FrameId),
     /// The frame is no zstd frame of the length that the index names.
     #[error("frame {} does not decompress to the length in the index", .frame.0)]

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::template::Shown;
+use crate::payload::VERSION;
 
 /// Runs the Compose application inside this file. Nothing has to be installed.
 #[derive(Debug, Parser)]
 #[command(
     disable_version_flag = true,
+    version = VERSION,
     arg_required_else_help = true,
     max_term_width = 110,
     after_help = "Examples:\n  up -d              start the application in the background\n  ps                 what runs, and on which ports\n  logs -f web        follow one service\n  exec web sh        a shell in a running container\n  doctor             will it run on this device?\n  down               stop and remove the containers; volumes stay"
@@ -36,6 +38,9 @@ pub(crate) struct Global {
     /// Profile whose services are active, too; can be given several times
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
     pub(crate) profile: Vec<String>,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,7 +82,7 @@ pub(crate) enum Command {
     /// Run a command in a running container
     Exec(Exec),
     /// Run a command in a new container of a service
-    Run(Run),
+    Run(Box<Run>),
     /// Show what a container writes from now on, and pass on what is typed
     Attach(Attach),
     /// Copy files between a container and the device
@@ -490,6 +495,9 @@ pub(crate) struct Run {
     /// For scripts written for Docker Compose: nothing is pulled
     #[arg(long, hide = true)]
     pub(crate) quiet_pull: bool,
+    /// Accepted, without meaning: images travel in this file
+    #[arg(long, hide = true)]
+    pub(crate) pull: Option<String>,
     /// Publish the ports of the service
     #[arg(short = 'P', long)]
     pub(crate) service_ports: bool,
@@ -638,7 +646,7 @@ pub(crate) struct Config {
 }
 
 /// `version`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Version {
     /// Version number only
     #[arg(long)]

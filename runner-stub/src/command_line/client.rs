@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use dpack_sandbox::idmap::{self, IdMap};
 use dpack_sandbox::role::Spawn;
 
@@ -40,14 +40,18 @@ pub(crate) fn connect(
         request: serde_json::value::to_raw_value(request).context("failed to encode a request")?,
     };
     let line = protocol::encode(&envelope).context("failed to encode a request")?;
-    settings.paths.make_runtime(&settings.project, settings.uid)?;
+    settings.project.make_runtime(settings.uid)?;
     let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(5);
     loop {
-        let stream = match UnixStream::connect(settings.project.socket()) {
+        // One that was started a moment ago by somebody else says where it is.
+        let project = settings.paths.find_project(&settings.name);
+        let stream = match UnixStream::connect(project.socket()) {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 start(settings)?;
-                expect_time(deadline)?;
+                expect_time(settings, deadline, pause)?;
+                pause = (pause * 2).min(Duration::from_secs(1));
                 continue;
             }
             Err(error) => return Err(error).context("failed to reach the supervisor"),
@@ -56,7 +60,7 @@ pub(crate) fn connect(
             Answer::Done(done) => return Ok((done, stream)),
             Answer::Failed(failure) => return Err(failure.into()),
             // It was leaving when we came, or leaves to make room for our build.
-            Answer::Gone => expect_time(deadline)?,
+            Answer::Gone => expect_time(settings, deadline, pause)?,
             Answer::Lost => {
                 return Err(Failure::environment("the supervisor ended before it was done")
                     .hint(format!(
@@ -69,11 +73,13 @@ pub(crate) fn connect(
     }
 }
 
-fn expect_time(deadline: Instant) -> Result<()> {
+fn expect_time(settings: &Settings, deadline: Instant, pause: Duration) -> Result<()> {
     if Instant::now() >= deadline {
-        bail!("the supervisor does not answer");
+        return Err(Failure::environment("the supervisor does not answer")
+            .hint(format!("see {}", settings.project.supervisor_log().display()))
+            .into());
     }
-    std::thread::sleep(Duration::from_millis(5));
+    std::thread::sleep(pause);
     Ok(())
 }
 

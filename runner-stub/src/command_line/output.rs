@@ -6,12 +6,16 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Writes to standard output. A closed pipe (`| head`) ends the program quietly, as it ends other tools.
+/// Writes to standard output. A closed pipe (`| head`) ends the program quietly, as it ends other tools; a full disk does not.
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(141);
     }
+    let failure = Failure::environment(format!("failed to write to standard output: {error}"));
+    report(&failure);
+    std::process::exit(failure.exit_status().into());
 }
 
 /// Prints a value as JSON and a newline.

@@ -63,6 +63,7 @@ impl Settings {
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
             home: home.clone(),
             uid,
+            keeps_runtime_folder: dpack_sandbox::cgroup::keeps_runtime_folder(uid),
         })?;
         let driver = variable("DPACK_STORAGE_DRIVER").map(|name| name.to_string_lossy().parse::<Driver>());
         let driver = driver.transpose().map_err(|error| Failure::usage(error.to_string()))?;
@@ -79,7 +80,7 @@ impl Settings {
         }
         let executable_path =
             std::env::current_exe().context("failed to find the path of this executable")?;
-        let project = paths.project(&name);
+        let project = paths.find_project(&name);
         Ok(Self {
             executable,
             executable_path,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::lifecycle::note;
 use super::pidfd;
 use super::reporter::Reporter;
 use super::state::Supervisor;
@@ -27,11 +28,13 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Listens on the project's socket. The lock is held: whoever listened there before is gone.
 pub(crate) fn listen(supervisor: &Supervisor) -> Result<UnixListener> {
     let socket = supervisor.project.socket();
-    supervisor.paths.make_runtime(&supervisor.project, nix::unistd::geteuid().as_raw())?;
+    supervisor.project.make_runtime(nix::unistd::geteuid().as_raw())?;
     files::remove(&socket)?;
-    UnixListener::bind(&socket)
+    let listener = UnixListener::bind(&socket)
         .with_context(|| format!("failed to listen on `{}`", socket.display()))
-        .environment()
+        .environment()?;
+    supervisor.project.tell_runtime().context("failed to tell where the supervisor listens").environment()?;
+    Ok(listener)
 }
 
 /// Serves until nobody needs a supervisor, or until it can start nothing any more: then the next command starts another.
@@ -65,9 +68,12 @@ pub(crate) async fn serve(
                 return Err(Failure::environment("the launcher was killed").into());
             }
             () = tokio::time::sleep(LOOK) => {
-                // A runtime folder goes when its user logs out (pam_systemd), and comes again.
+                // A runtime folder may go while we watch over containers, and may come again.
                 if !supervisor.project.socket().exists() {
-                    listener = listen(&supervisor)?;
+                    match listen(&supervisor) {
+                        Ok(new) => listener = new,
+                        Err(error) => note(&error),
+                    }
                 }
             }
         }

@@ -82,7 +82,7 @@ impl Supervisor {
         executable: Executable,
         driver: Result<Found, Failure>,
     ) -> Self {
-        let project = commission.paths.project(&commission.project);
+        let project = commission.paths.find_project(&commission.project);
         let network = Network::new(&project, executable.program_length());
         Self {
             name: commission.project,

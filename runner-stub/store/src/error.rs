@@ -42,9 +42,11 @@ pub enum Error {
     },
     /// The disk is full, or would be.
     #[error(
-        "no space for layers on the file system of `{}`: {needed} bytes needed, {free} free\n\
+        "no space for layers on the file system of `{}`: {} MB needed, {} MB free\n\
          hint: free some space, or set DPACK_DATA_DIR to a folder on a larger disk",
-        .path.display()
+        .path.display(),
+        .needed.div_ceil(1_000_000),
+        .free / 1_000_000
     )]
     NoSpace {
         /// The store's folder.

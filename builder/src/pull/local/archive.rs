@@ -38,7 +38,8 @@ impl Archive {
         let length = file.metadata().map_err(read)?.len();
         let mut members = BTreeMap::new();
         let mut tar = tar::Archive::new(file);
-        let not_tar = |error: io::Error| bad(format!("is not a tar file: {error}"));
+        // What the reader says of a header quotes the file's bytes.
+        let not_tar = |_: io::Error| bad("is not a tar file, or is damaged".to_owned());
         for entry in tar.entries_with_seek().map_err(not_tar)? {
             let entry = entry.map_err(not_tar)?;
             if members.len() == MEMBER_LIMIT {
@@ -123,6 +124,15 @@ mod tests {
         header.set_size(0);
         header.set_entry_type(tar::EntryType::Symlink);
         builder.append_link(&mut header, name, target).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_tar_file_is_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        std::fs::write(&path, "root:x:0:0:root:/root:/bin/bash\n".repeat(40)).unwrap();
+        let error = Archive::open(&path).err().unwrap().to_string();
+        assert!(error.ends_with("`: is not a tar file, or is damaged"), "{error}");
     }
 
     #[test]

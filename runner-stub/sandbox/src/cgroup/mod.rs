@@ -26,7 +26,7 @@ pub use group::Group;
 pub use place::{Lack, Place, Unmet};
 pub use resources::Resources;
 pub use statistics::{Statistics, processes};
-pub use systemd::is_there as is_managed;
+pub use systemd::{is_there as is_managed, keeps_runtime_folder};
 
 /// What is true of whatever the parsers read. Each panics when it is not.
 #[cfg(any(test, feature = "fuzzing"))]

@@ -21,10 +21,15 @@ fn socket(uid: u32) -> PathBuf {
     }
 }
 
-/// Whether the user's manager, if it is one, outlives the user's last session (`loginctl enable-linger`).
+/// Whether the user's manager, if it is one, outlives the user's last session.
 pub(super) fn lingers(uid: u32) -> bool {
+    uid == 0 || keeps_runtime_folder(uid)
+}
+
+/// Whether `/run/user/UID` outlives the user's last session (`loginctl enable-linger`).
+pub fn keeps_runtime_folder(uid: u32) -> bool {
     let name = crate::idmap::name_of_user(uid).unwrap_or_else(|| uid.to_string());
-    uid == 0 || Path::new("/var/lib/systemd/linger").join(name).exists()
+    Path::new("/var/lib/systemd/linger").join(name).exists()
 }
 
 /// Puts processes into a new scope, in a slice other than the manager's own choice if one is named, and waits until they are

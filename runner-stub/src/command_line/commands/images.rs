@@ -7,7 +7,7 @@ use super::super::SUCCESS;
 use super::super::args::Images;
 use super::super::output::{self, Table, bytes};
 use super::super::settings::Settings;
-use crate::failure::Failure;
+use crate::plan;
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -25,7 +25,9 @@ pub(crate) fn run(settings: &Settings, arguments: &Images) -> Result<u8> {
     let executable = &settings.executable;
     for service in &arguments.services {
         if !executable.images().any(|image| image.services.contains(service)) {
-            return Err(Failure::usage(format!("no image for a service `{service}`")).into());
+            let names: Vec<&str> =
+                executable.images().flat_map(|image| &image.services).map(String::as_str).collect();
+            return Err(plan::no_such_service(service, &names).into());
         }
     }
     let meant = |services: &[String]| {

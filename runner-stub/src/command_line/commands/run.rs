@@ -274,7 +274,7 @@ fn serve() -> Result<u8> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let told = File::from(take_fd(COMMISSION).context("`run` was started without its commission")?);
     let commission: Commission = json::read(told).context("the commission of `run` makes no sense")?;
-    let project = commission.paths.project(&commission.project_name);
+    let project = commission.paths.find_project(&commission.project_name);
     let service = commission.project.services.get(&commission.service).context("a service is gone")?;
     let payload = take_fd(PAYLOAD).context("`run` was started without its executable")?;
     let executable = Unopened::new(payload.into());
@@ -375,7 +375,7 @@ fn run_container(
     place: Place,
     folder: &std::path::Path,
 ) -> Result<u8> {
-    let project = commission.paths.project(&commission.project_name);
+    let project = commission.paths.find_project(&commission.project_name);
     let shared_with = supervisor::prepare_joins(&project, folder, identity)?;
     let home = supervisor::home(identity, place);
     let options = RunOptions { container_dir: folder, stdin: true, home: Some(&home) };
