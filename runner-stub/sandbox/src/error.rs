@@ -482,9 +482,35 @@ fn user_namespace_hint(source: &io::Error) -> Option<String> {
 fn apparmor_hint() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/path/to/this/program"));
     format!(
-        "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n\\nprofile dpack %s flags=(unconfined) {{\\n  userns,\\n}}\\n' '{}' | \
+        "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\n\\nprofile dpack \"%s\" flags=(unconfined) {{\\n  userns,\\n}}\\n' '{}' | \
          sudo tee /etc/apparmor.d/dpack && sudo apparmor_parser -r /etc/apparmor.d/dpack\n\
          or, for all programs: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        program.display()
+        attachment(&program.display().to_string())
     )
+}
+
+/// A path as a quoted profile attachment (apparmor.d(5), "Globbing"), inside of single quotes of a shell.
+fn attachment(path: &str) -> String {
+    let mut text = String::new();
+    for character in path.chars() {
+        match character {
+            '\\' | '"' | '*' | '[' | ']' | '{' | '}' => text.extend(['\\', character]),
+            '\'' => text.push_str("'\\''"),
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_for_this_path_whatever_is_in_it() {
+        let line = format!("printf '%s' '{}'", attachment("/it's a \\ [\"*]"));
+        let shell = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        // What apparmor_parser 5.0 takes for the path as it is.
+        assert_eq!(String::from_utf8_lossy(&shell.stdout), r#"/it's a \\ \[\"\*\]"#);
+    }
 }

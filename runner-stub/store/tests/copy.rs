@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -135,4 +135,68 @@ fn no_link_of_a_layer_is_followed() {
     let (copy, _) = extracted.copy("copy", false);
     assert_eq!(fs::read_link(copy.join("back")).unwrap(), outside);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+/// 64 MiB of a file system whose files can share blocks, made by `mkfs.btrfs -M -m single -d single` (btrfs-progs 6.2).
+const BTRFS: &[u8] = include_bytes!("support/btrfs.img.zst");
+
+/// Mounts it, in a mount namespace of this thread's own: nothing is left when the thread ends. False where only root may, or
+/// the kernel has no btrfs or no loop device.
+fn mount_btrfs(image: &Path, at: &Path) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let content = zstd::decode_all(BTRFS).unwrap();
+    let file = fs::File::create_new(image).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    for (number, block) in (0..).zip(content.chunks(4096)).filter(|(_, block)| block.iter().any(|b| *b != 0))
+    {
+        file.write_all_at(block, number * 4096).unwrap();
+    }
+    let script = "mount --make-rprivate / && mount -t btrfs -o loop \"$1\" \"$2\"";
+    let mount = Command::new("sh").args(["-c", script, "sh"]).args([image, at]).status();
+    mount.unwrap().success()
+}
+
+/// Bytes that are free, once everything is written.
+fn free(folder: &Path) -> u64 {
+    rustix::fs::syncfs(fs::File::open(folder).unwrap()).unwrap();
+    let room = rustix::fs::statvfs(folder).unwrap();
+    room.f_bfree * room.f_frsize
+}
+
+/// False where it cannot be tried.
+fn share_blocks() -> bool {
+    const SIZE: usize = 2 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("mounted");
+    fs::create_dir(&at).unwrap();
+    if !mount_btrfs(&dir.path().join("image"), &at) {
+        return false;
+    }
+    let (payload, layers) = payload(&[Layer::new().file("large", noise(5, SIZE)).file("small", "x").bytes()]);
+    let store = Store::open(&at.join("data"), IdMapKind::Single, Driver::Copy).unwrap();
+    let folders = store.ensure(&payload, &layers, 2, &Silent).unwrap();
+    let before = free(&at);
+    for name in ["one", "another"] {
+        let target = at.join(name);
+        fs::create_dir(&target).unwrap();
+        let done = copy_layers(&folders, &target, false).unwrap();
+        assert_eq!((done.copied, done.shared), (0, 2), "{done:?}");
+    }
+    assert!(before - free(&at) < SIZE as u64 / 4, "two copies take no room for their content");
+    // What is written to a copy is the copy's own.
+    fs::write(at.join("one/large"), "changed").unwrap();
+    for unchanged in [at.join("another"), folders[0].clone()] {
+        assert!(fs::read(unchanged.join("large")).unwrap() == noise(5, SIZE), "{}", unchanged.display());
+    }
+    true
+}
+
+#[test]
+fn copies_share_blocks_where_the_file_system_can() {
+    if !std::thread::spawn(share_blocks).join().unwrap() {
+        eprintln!("skipped: no btrfs can be mounted here");
+    }
 }

@@ -245,7 +245,9 @@ fn devices(project: &Project) -> Vec<Check> {
     wanted
         .map(|(service, device)| {
             let (path, name) = (Path::new(&device.source), format!("device {}", device.source));
-            let node = path.file_name().unwrap_or_default().to_string_lossy();
+            // udev knows a node by its own name, not by that of a link to it.
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let node = real.file_name().unwrap_or_default().to_string_lossy();
             if !path.exists() {
                 return Check::new(&name, Verdict::Missing, format!("`{service}` asks for it, and it is not there"))
                     .hint(format!("plug it in, or load its driver: sudo modprobe {node}"));
@@ -259,7 +261,7 @@ fn devices(project: &Project) -> Vec<Check> {
                     .hint(format!(
                         "echo 'KERNEL==\"{node}\", MODE=\"0666\"' | sudo tee /etc/udev/rules.d/70-dpack-{node}.rules && \
                          sudo udevadm control --reload && sudo udevadm trigger {path}",
-                        path = device.source
+                        path = real.display()
                     )),
             }
         })
