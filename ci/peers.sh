@@ -25,7 +25,7 @@ if [ ! -x "$dir/enter" ]; then
   say "making $root from $mirror"
   rm -rf "$root"
   mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' \
-    --include=ca-certificates,crun,iperf3,iproute2,passt,podman,runc,rootlesskit,skopeo,slirp4netns,tcpdump,uidmap,zstd \
+    --include=bubblewrap,ca-certificates,crun,iperf3,iproute2,passt,podman,runc,rootlesskit,skopeo,slirp4netns,tcpdump,uidmap,zstd \
     sid "$root" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/mmdebstrap.log" 2>&1 ||
     { tail -n 20 "$dir/mmdebstrap.log" >&2; exit 1; }
   useradd -R "$root" -m -u 1500 -s /bin/bash dev
@@ -51,10 +51,10 @@ ENTER
   chmod +x "$dir/enter.new"; mv "$dir/enter.new" "$dir/enter"
 fi
 # into roots of before, too: nothing is taken from whoever works in them
-if [ ! -x "$root/usr/bin/iperf3" ] || [ ! -x "$root/usr/bin/rootlesskit" ]; then
-  say "adding what networks are measured with"
+if [ ! -x "$root/usr/bin/iperf3" ] || [ ! -x "$root/usr/bin/rootlesskit" ] || [ ! -x "$root/usr/bin/bwrap" ]; then
+  say "adding what networks and starts are measured with"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
-  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends iperf3 rootlesskit slirp4netns' \
+  "$dir/enter" root sh -ec 'apt-get update -qq; apt-get install -y -qq --no-install-recommends bubblewrap iperf3 rootlesskit slirp4netns' \
     >"$dir/network.log" 2>&1 </dev/null || { tail -n 20 "$dir/network.log" >&2; exit 1; }
 fi
 if [ "$docker" ] && [ ! -x "$root/usr/sbin/dockerd" ]; then

@@ -230,6 +230,17 @@ const DOCKERS_CALLS: [&str; 16] = [
     "466",
 ];
 
+/// Docker lets every process of a container listen on each of its ports and ping, of its own network both.
+const DOCKERS_PARAMETERS: [&str; 2] = ["net/ipv4/ip_unprivileged_port_start", "net/ipv4/ping_group_range"];
+
+/// The limit of a tmpfs, in KiB.
+fn size(mount: &Value) -> Option<u64> {
+    mount["settings"]
+        .as_str()?
+        .split([' ', ','])
+        .find_map(|word| word.strip_prefix("size=")?.strip_suffix('k')?.parse().ok())
+}
+
 #[test]
 fn a_container_of_ours_is_confined_as_podmans_is() -> Result<()> {
     if !can_compare() {
@@ -274,11 +285,26 @@ fn a_container_of_ours_is_confined_as_podmans_is() -> Result<()> {
     let devices: Vec<String> =
         listed(&ours, "devices").difference(&listed(&theirs, "devices")).cloned().collect();
     assert_eq!(devices, Vec::<String>::new(), "devices");
+    // What podman lays over parts of /proc and /sys lies there here, too.
+    let covers = |report: &Value| -> BTreeSet<String> {
+        let points = report["mounts"].as_object().unwrap().keys();
+        points.filter(|point| point.starts_with("/proc/") || point.starts_with("/sys/")).cloned().collect()
+    };
+    let bare: Vec<String> = covers(&theirs).difference(&covers(&ours)).cloned().collect();
+    assert_eq!(bare, Vec::<String>::new(), "paths that podman covers");
     // A mount of ours that podman has as well has each of its restrictions.
     for (point, mount) in theirs["mounts"].as_object().unwrap() {
         let own = &ours["mounts"][point];
         if own.is_null() {
             continue;
+        }
+        if let Some(theirs) = size(mount) {
+            // Docker's 64 MiB are podman's 64,000 KiB.
+            let most = if point == "/dev/shm" { 65_536 } else { theirs };
+            assert!(
+                size(own).is_some_and(|ours| ours <= most),
+                "{point}: podman's has a limit: {own} {mount}"
+            );
         }
         for restriction in ["ro", "nosuid", "nodev", "noexec"] {
             let has = |mount: &Value| {
@@ -302,6 +328,13 @@ fn a_container_of_ours_is_confined_as_podmans_is() -> Result<()> {
             ours["limits"][name],
             theirs["limits"][name]
         );
+    }
+    for (name, theirs) in theirs["parameters"].as_object().unwrap() {
+        let own = &ours["parameters"][name];
+        assert!(own[1] == false || theirs[1] == true, "{name} can be written");
+        if !DOCKERS_PARAMETERS.contains(&name.as_str()) {
+            assert_eq!(own[0], theirs[0], "{name}");
+        }
     }
     assert_eq!(listed(&ours, "interfaces"), listed(&theirs, "interfaces"));
     let names =

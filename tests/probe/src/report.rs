@@ -33,6 +33,25 @@ const READ_ONLY: &[&str] = &[
     "/sys/power/state",
 ];
 
+/// Kernel parameters that say what a container may do, or are its own namespaces'.
+const PARAMETERS: &[&str] = &[
+    "fs/mqueue/msg_max",
+    "kernel/msgmax",
+    "kernel/sem",
+    "kernel/shm_rmid_forced",
+    "kernel/shmmax",
+    "net/core/somaxconn",
+    "net/ipv4/conf/all/accept_source_route",
+    "net/ipv4/conf/all/rp_filter",
+    "net/ipv4/conf/all/send_redirects",
+    "net/ipv4/ip_forward",
+    "net/ipv4/ip_unprivileged_port_start",
+    "net/ipv4/ping_group_range",
+    "net/ipv6/conf/all/accept_ra",
+    "net/ipv6/conf/all/disable_ipv6",
+    "net/ipv6/conf/all/forwarding",
+];
+
 /// Everything, in words of `/proc` where there are any.
 pub(crate) fn report() -> Value {
     let status = status();
@@ -73,6 +92,7 @@ pub(crate) fn report() -> Value {
         "readable_masked_paths": MASKED.iter().filter(|path| has_content(path)).collect::<Vec<_>>(),
         "writable_system_paths": READ_ONLY.iter().filter(|path| opens_for_writing(path)).collect::<Vec<_>>(),
         "root_is_writable": creates_a_file("/"),
+        "parameters": PARAMETERS.iter().map(|name| (*name, json!(parameter(name)))).collect::<BTreeMap<_, _>>(),
         "resolver": text("/etc/resolv.conf"),
         "hosts": text("/etc/hosts"),
     })
@@ -147,6 +167,12 @@ fn has_content(path: &str) -> bool {
     let is_file_with_content =
         File::open(path).and_then(|mut file| file.read(&mut byte)).is_ok_and(|count| count > 0);
     is_file_with_content || !names(path).is_empty()
+}
+
+/// A parameter's value, and whether it opens for writing.
+fn parameter(name: &str) -> (String, bool) {
+    let path = format!("/proc/sys/{name}");
+    (text(&path).split_whitespace().collect::<Vec<_>>().join(" "), opens_for_writing(&path))
 }
 
 fn opens_for_writing(path: &str) -> bool {

@@ -66,14 +66,7 @@ fn one(
     for (verb, number) in [("up", 0), ("down", 1)] {
         let what = format!("{verb}, {name}, per service");
         let each = |samples: &[Sample]| -> Vec<Sample> {
-            let share = |seconds: f64| seconds / count as f64;
-            let samples = samples.iter();
-            samples
-                .map(|sample| Sample {
-                    seconds: share(sample.seconds),
-                    processor_seconds: share(sample.processor_seconds),
-                })
-                .collect()
+            samples.iter().map(|sample| sample.shared(count)).collect()
         };
         let (ours, theirs) = (samples.get(number), samples.get(number + 2));
         let ours = each(ours.map(Vec::as_slice).unwrap_or_default());

@@ -14,6 +14,7 @@ use crate::build::build_step;
 use crate::image::{BenchImage, NAME};
 use crate::race::{Contender, Race, Step};
 use crate::report::{Report, Row};
+use crate::start::bring_archive;
 
 pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let image = BenchImage::host()?;
@@ -34,10 +35,35 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     if roles.is_empty() {
         bail!("no process of the application was found");
     }
-    for (role, private) in roles {
-        report.add(Row::size(&format!("memory of the {role}, private"), private));
+    for (role, private) in &roles {
+        report.add(Row::size(&format!("memory of the {role}, private"), *private));
     }
+    let monitor = monitor(bench, &image)?;
+    let shim = *roles.get("shim").context("no shim was found")?;
+    let beside = |what: &str, ours: u64| Row::sizes(what, ours, "conmon", monitor);
+    report.add(beside("memory of the shim, private", shim));
+    report.add(beside("memory of all processes for one container, private", roles.values().sum()));
     Ok(())
+}
+
+/// What stays beside a container of podman's: it has one such process for each.
+fn monitor(bench: &Context, image: &BenchImage) -> Result<u64> {
+    let peers = &bench.peers;
+    let podman =
+        format!("podman --root {} --runroot {}", peers.work("memory-podman"), peers.work("memory-run"));
+    let archive = bring_archive(bench, image)?;
+    let run = format!(
+        "{podman} load -q -i {archive}; {podman} run -d --name watched --network=none {NAME} sleep 1000"
+    );
+    peers.steps([Step::script(run)])?;
+    let found = fs::read_dir("/proc")?.flatten().map(|entry| entry.path()).find(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        line.windows(4).any(|word| word == b"mon\0")
+            && String::from_utf8_lossy(&line).contains(&peers.work("memory-run"))
+    });
+    let private = found.context("no conmon was found").and_then(|process| private(&process));
+    peers.steps([Step::script(format!("{podman} rm -f -t 0 watched"))])?;
+    private
 }
 
 /// Private resident bytes of our processes with this data folder, by role. The network process does not know the folder: it is

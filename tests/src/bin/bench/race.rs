@@ -47,6 +47,16 @@ impl Step {
         Self::user(["sh".to_owned(), "-ec".to_owned(), script.into()])
     }
 
+    /// So many of it at once; `$NUMBER` tells them apart. Fails when one of them does.
+    pub(crate) fn at_once(mut self, count: usize) -> Self {
+        const SCRIPT: &str = "count=$1; shift; pids=; NUMBER=0; export NUMBER
+            while [ $NUMBER -lt $count ]; do \"$@\" & pids=\"$pids $!\"; NUMBER=$((NUMBER + 1)); done
+            for pid in $pids; do wait $pid; done";
+        let before = ["sh", "-ec", SCRIPT, "sh", &count.to_string()].map(str::to_owned);
+        self.line.splice(0..0, before);
+        self
+    }
+
     /// The same with a variable in its environment.
     pub(crate) fn environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -95,6 +105,14 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Processor time of the command and of everything it waited for.
     pub(crate) processor_seconds: f64,
+}
+
+impl Sample {
+    /// What each of so many had of it.
+    pub(crate) fn shared(&self, count: usize) -> Self {
+        let share = |seconds: f64| seconds / count as f64;
+        Self { seconds: share(self.seconds), processor_seconds: share(self.processor_seconds) }
+    }
 }
 
 /// What came out: `samples[contender][round]`.
@@ -170,6 +188,16 @@ fn processor_seconds() -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_many_that_fails_fails_all() {
+        let ends = |script: &str| {
+            let step = Step::script(script).at_once(5);
+            Command::new(&step.line[0]).args(&step.line[1..]).status().unwrap().success()
+        };
+        assert!(ends("[ $NUMBER -lt 5 ]"));
+        assert!(!ends("[ $NUMBER != 3 ]"));
+    }
 
     #[test]
     fn a_plan_survives_its_journey() {

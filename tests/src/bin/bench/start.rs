@@ -1,6 +1,7 @@
 //! Start of `/bin/true` in a container whose image is there already.
 //!
-//! crun is the yardstick: it is given an unpacked root file system and a finished bundle, and has nothing to find out.
+//! crun is the yardstick: it is given an unpacked root file system and a finished bundle, and has nothing to find out. bubblewrap
+//! makes the same namespaces, but for the user's other IDs, and has neither filter nor image nor record.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::Context;
 use crate::application::{ALONE, Application, NETWORKED};
 use crate::image::{BenchImage, NAME};
-use crate::race::{Contender, ROUND, Race, Step};
+use crate::race::{Contender, ROUND, Race, Sample, Step};
 use crate::report::{Aim, Report, Row};
 
 /// podman's default network needs the TUN device, which ordinary users may open on most machines and not on all.
@@ -48,15 +49,19 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
         Contender::new(run(&data_up, NETWORKED)),
         Contender::new(Step::user(podman_run.split(' '))),
         Contender::new(Step::script(podman(&format!("run --rm {NAME} /bin/true")))),
+        Contender::new(bubblewrap(&bundle)),
     ];
     let raced = peers.run(&Race { rounds: bench.options.rounds(40), contenders });
     peers.steps([application.step(&data_up, &["down", "-v"])])?;
     let samples = raced?.samples;
-    let [alone, crun, alone_up, networked, networked_up, podman_none, podman_default] = &samples[..] else {
+    let [alone, crun, alone_up, networked, networked_up, podman_none, podman_default, bubblewrap] =
+        &samples[..]
+    else {
         anyhow::bail!("a contender is missing");
     };
 
-    report.add(Row::times("start, no network", alone, "crun run", crun).aim(Aim::AtMost(2.0)));
+    report.add(Row::times("start, no network", alone, "crun run", crun).aim(Aim::AtMost(1.2)));
+    report.add(Row::times("start, no network", alone, "bwrap", bubblewrap));
     report.add(Row::times("start, no network", alone, "podman run", podman_none));
     report.add(Row::times("start, no network, project is up", alone_up, "crun run", crun));
     report.add(Row::times("start, default network", networked, "podman run", podman_default));
@@ -66,7 +71,29 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
         "podman run",
         podman_default,
     ));
+    many_at_once(bench, report, (&run(&data, ALONE), &bundle))
+}
+
+/// How many containers at once.
+const MANY: usize = 100;
+
+/// The time of many starts at once, for each.
+fn many_at_once(bench: &Context, report: &mut Report, (run, bundle): (&Step, &str)) -> Result<()> {
+    let id = format!("exec crun run --bundle {bundle} many-{}-{ROUND}-$NUMBER", std::process::id());
+    let contenders =
+        [run.clone(), Step::script(id)].map(|step| Contender::new(step.at_once(MANY))).into_iter().collect();
+    let samples = bench.peers.run(&Race { rounds: bench.options.rounds(5), contenders })?.samples;
+    let [ours, crun] = &samples[..] else { anyhow::bail!("a contender is missing") };
+    let each = |samples: &[Sample]| samples.iter().map(|sample| sample.shared(MANY)).collect::<Vec<_>>();
+    report.add(Row::times(&format!("{MANY} starts at once, each"), &each(ours), "crun run", &each(crun)));
     Ok(())
+}
+
+/// Confined as far as bubblewrap does it by itself.
+fn bubblewrap(bundle: &str) -> Step {
+    let rootfs = format!("{bundle}/rootfs");
+    let line = ["bwrap", "--unshare-all", "--bind", &rootfs, "/", "--proc", "/proc", "--dev", "/dev"];
+    Step::user(line.into_iter().chain(["--cap-drop", "ALL", "/bin/true"]))
 }
 
 /// Ends podman's pause process. The next podman starts one in the mount namespace of its own race; joining one from before,
