@@ -8,6 +8,9 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -144,4 +147,60 @@ fn without_its_launcher_a_supervisor_makes_way_for_the_next() {
     let second = child(app.supervisor().unwrap(), "dpack-launcher");
     app.kill_supervisor();
     eventually("the launcher has ended", || status(second, "State").is_empty());
+}
+
+/// The supervisor's socket.
+fn socket(app: &App) -> PathBuf {
+    let projects = fs::read_dir(app.path("run/dpack")).unwrap().flatten();
+    let mut sockets = projects.map(|folder| folder.path().join("supervisor.sock"));
+    sockets.find(|path| path.exists()).expect("a supervisor listens")
+}
+
+/// What the last answer to a line is called; empty where the connection just ends.
+fn answer(app: &App, line: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket(app)).unwrap();
+    // Who has heard enough closes the connection.
+    let _ = stream.write_all(line).and_then(|()| stream.shutdown(Shutdown::Write));
+    let mut last = String::new();
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        last = answer.as_object().map(|answer| answer.keys().next().unwrap().clone()).unwrap_or_default();
+    }
+    last
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_harms_nobody() {
+    let app = App::new(json!({"it": {"command": "sleep 1000"}}));
+    app.ok(&["up", "-d"]);
+    let supervisor = app.supervisor();
+    let record: Value =
+        serde_json::from_slice(&fs::read(app.path("data/projects/test/project.json")).unwrap()).unwrap();
+    let line = |request: &str| {
+        format!("{{\"version\":1,\"build\":{},\"request\":{request}}}\n", record["build"]).into_bytes()
+    };
+    let valid = r#"{"start":{"services":["it"]}}"#;
+    assert_eq!(answer(&app, &line(valid)), "done");
+
+    let deep = |bracket: &str| bracket.repeat(200_000);
+    let nested = [deep("["), deep("{\"a\":"), format!("{}{}", deep("["), deep("]"))];
+    let wrong = ["null", "[]", "\"start\"", r#"{"start":{}}"#, r#"{"start":{"services":["it"]},"stop":{}}"#];
+    for request in nested.iter().map(String::as_str).chain(wrong) {
+        assert_eq!(answer(&app, &line(request)), "failed", "{}", &request[..request.len().min(100)]);
+    }
+    for noise in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", b"{\"version\":1", &[0; 1000]] {
+        assert_eq!(answer(&app, noise), "failed");
+    }
+    assert_eq!(answer(&app, b""), "");
+    // Every byte of a request, changed, left out and said twice: none of it is another request that stops something.
+    let whole = line(valid);
+    let start = whole.len() - valid.len() - 2;
+    for at in start..start + valid.len() {
+        let (before, after) = (&whole[..at], &whole[at + 1..]);
+        for middle in [&[][..], &[whole[at], whole[at]], &[whole[at] ^ 1], &[whole[at] | 0x80]] {
+            let answer = answer(&app, &[before, middle, after].concat());
+            assert!(["done", "failed"].contains(&answer.as_str()), "{at} {middle:?} {answer}");
+        }
+    }
+    assert_eq!((app.supervisor(), app.state("test-it-1")), (supervisor, "running".to_owned()));
 }
