@@ -194,7 +194,7 @@ const SERVICE: Shape = NOTHING.fields(Fields::Keys(&[
     build("pull_policy", &STRING, "images are pulled when the executable is built"),
     build("pull_refresh_after", &STRING, "images are pulled when the executable is built"),
     yes("read_only", &FLAG),
-    yes("restart", &STRING),
+    limit("restart", &STRING, "after a reboot not before somebody calls `up`"),
     refused("runtime", &STRING, "the executable is the runtime, it runs containers itself"),
     yes("scale", &INTEGER),
     yes("secrets", &NOTHING.list(&FILE_MOUNT)),
