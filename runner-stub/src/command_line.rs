@@ -12,6 +12,7 @@ mod refused;
 mod settings;
 mod template;
 mod times;
+mod uplink;
 
 use std::process::ExitCode;
 

@@ -22,13 +22,15 @@ pub(crate) const VERSION: u32 = 1;
 /// Longest message. A project of 1,000 services is about 1 MB.
 pub(crate) const LONGEST: usize = 16 << 20;
 
-/// The first and only thing that a client says.
+/// The first thing that a client says, and the only one besides answers to [`Event::Uplink`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     /// [`VERSION`] of the client.
     pub(crate) version: u32,
     /// Which program with which payload asks.
     pub(crate) build: String,
+    /// The client makes the kernel's way out when [`Event::Uplink`] asks for it.
+    pub(crate) uplink: bool,
     /// A [`Request`], read only when version and build are ours.
     pub(crate) request: Box<RawValue>,
 }
@@ -143,6 +145,8 @@ pub(crate) enum Event {
     Progress(Progress),
     /// Something the user should know that hinders nothing.
     Warning(String),
+    /// The network is there and nothing is on it yet: who may is to make the kernel's way out, and to answer with one byte.
+    Uplink,
     /// All done. No further event.
     Done(Done),
     /// It failed. No further event.

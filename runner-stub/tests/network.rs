@@ -224,3 +224,77 @@ fn doctor_looks_at_networks_that_run_and_at_those_that_do_not() {
     let nobody = verdicts().into_iter().find(|check| check.2.contains("nobody listens on port 81"));
     assert_eq!(nobody.unwrap().1, "warning");
 }
+
+/// A process that holds a network namespace, made ready by a script; both end with it.
+struct Host(std::process::Child);
+
+impl Host {
+    fn new(script: &str) -> Self {
+        let script = format!("ip link set lo up && {script} && echo up && exec sleep infinity");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", &script]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut said = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        Self(child)
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.0.id().to_string(), "--net", "sh", "-c", script]);
+        command
+    }
+
+    fn told(&self, script: &str) -> String {
+        let output = self.command(script).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root may change a device's network");
+        return;
+    }
+    let device = Host::new(
+        "echo 0 > /proc/sys/net/ipv4/ip_forward && ip link add out0 type veth peer name out1 &&
+        ip link set out0 up && ip addr add 198.51.100.1/24 dev out0 && ip route add default via 198.51.100.2",
+    );
+    let far = Host::new("true");
+    assert_eq!(device.told(&format!("ip link set out1 netns {}", far.0.id())), "");
+    assert_eq!(far.told("ip link set out1 up && ip addr add 198.51.100.2/24 dev out1"), "");
+    let mut server = far.command("exec busybox nc -ll -p 7000 -e echo outside").spawn().unwrap();
+    let app = app().on_the_device_of(device.0.id());
+    let before = device.told("nft list tables; cat /proc/sys/net/ipv4/ip_forward");
+    app.ok(&["up", "-d"]);
+
+    let go = || app.run(&["exec", "-T", "web", "sh", "-c", "nc 198.51.100.2 7000 < /dev/null"]).out;
+    eventually("the server listens", || go() == "outside\n");
+    let report = app.run(&["doctor", "--network"]).out;
+    assert!(report.contains("the kernel forwards"), "{report}");
+    assert!(device.told("nft list tables").contains("table ip dp-"));
+    // Still in a user namespace of its own.
+    let map = app.ok(&["exec", "-T", "web", "cat", "/proc/self/uid_map"]);
+    assert_ne!(map.split_whitespace().collect::<Vec<_>>(), ["0", "0", "4294967295"]);
+    // No process of ours is on the way.
+    for pid in app.pids("dpack-network") {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    assert_eq!(go(), "outside\n");
+    app.ok(&["restart", "-t", "0", "web"]);
+    assert_eq!(go(), "outside\n");
+
+    app.ok(&["down", "-t", "0"]);
+    assert_eq!(device.told("nft list tables; cat /proc/sys/net/ipv4/ip_forward"), before);
+    assert!(!device.told("ip -o link").contains("dp-"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

@@ -38,4 +38,4 @@ pub use protocol::{
     Protocol, Published, Status, VERSION,
 };
 pub use server::{ServeError, ServeOptions, remove_leftovers, serve, try_out};
-pub use topology::NETWORKS;
+pub use topology::{NETWORKS, uplink};

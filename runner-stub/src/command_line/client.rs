@@ -14,6 +14,7 @@ use dpack_sandbox::idmap::{self, IdMap};
 use dpack_sandbox::role::Spawn;
 
 use super::settings::Settings;
+use super::uplink;
 use crate::container::{Container, State};
 use crate::failure::{Context as _, Failure};
 use crate::json;
@@ -37,6 +38,7 @@ pub(crate) fn connect(
     let envelope = Envelope {
         version: protocol::VERSION,
         build: settings.executable.build(),
+        uplink: settings.is_root(),
         request: serde_json::value::to_raw_value(request).context("failed to encode a request")?,
     };
     let line = protocol::encode(&envelope).context("failed to encode a request")?;
@@ -56,7 +58,7 @@ pub(crate) fn connect(
             }
             Err(error) => return Err(error).context("failed to reach the supervisor"),
         };
-        match converse(&stream, &line, show)? {
+        match converse(settings, &stream, &line, show)? {
             Answer::Done(done) => return Ok((done, stream)),
             Answer::Failed(failure) => return Err(failure.into()),
             // It was leaving when we came, or leaves to make room for our build.
@@ -90,7 +92,12 @@ enum Answer {
     Lost,
 }
 
-fn converse(stream: &UnixStream, line: &[u8], show: &mut dyn FnMut(&Event)) -> Result<Answer> {
+fn converse(
+    settings: &Settings,
+    stream: &UnixStream,
+    line: &[u8],
+    show: &mut dyn FnMut(&Event),
+) -> Result<Answer> {
     if (&mut &*stream).write_all(line).is_err() {
         return Ok(Answer::Gone);
     }
@@ -111,6 +118,13 @@ fn converse(stream: &UnixStream, line: &[u8], show: &mut dyn FnMut(&Event)) -> R
             Event::Done(done) => return Ok(Answer::Done(done)),
             Event::Failed(failure) => return Ok(Answer::Failed(failure)),
             Event::Superseded => return Ok(Answer::Gone),
+            Event::Uplink => {
+                if let Err(reason) = uplink::make(settings) {
+                    show(&Event::Warning(format!("connections to the outside are relayed: {reason}")));
+                }
+                // A supervisor that has gone is noticed when the next answer is read.
+                let _ = (&mut &*stream).write_all(b"\n");
+            }
             event => show(&event),
         }
     }

@@ -42,7 +42,7 @@ impl Display {
                 self.drawn = 0;
                 output::note(&format!("warning: {text}"));
             }
-            Event::Done(_) | Event::Failed(_) | Event::Superseded => {}
+            Event::Uplink | Event::Done(_) | Event::Failed(_) | Event::Superseded => {}
         }
     }
 

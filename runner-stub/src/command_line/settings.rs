@@ -95,6 +95,11 @@ impl Settings {
         })
     }
 
+    /// Whether the user may be able to change the device's network.
+    pub(crate) fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
     /// Folder of the executable.
     pub(crate) fn folder(&self) -> &Path {
         self.executable_path.parent().unwrap_or(Path::new("/"))

@@ -13,6 +13,7 @@ use dpack_network::Attach;
 use super::lifecycle::note;
 use super::network::{Network, attachment, network_configs, ports, with_known_ports};
 use super::pidfd;
+use super::reporter::Reporter;
 use super::state::Supervisor;
 use crate::container::State;
 use crate::project::Record;
@@ -93,6 +94,21 @@ impl Supervisor {
             outcome = outcome.and(kept.with_context(|| format!("failed to connect container {container}")));
         }
         outcome
+    }
+
+    /// The same for who tells us from where: as root it can make the kernel's way out, before anything is on the network that
+    /// would notice.
+    pub(crate) async fn ensure_network_for(
+        self: &Rc<Self>,
+        project: &Project,
+        reporter: &Reporter,
+    ) -> Result<()> {
+        self.ensure_network(project).await?;
+        let has_way_out = network_configs(project).iter().any(|config| !config.internal);
+        if has_way_out && self.networked().is_empty() {
+            reporter.make_uplink().await;
+        }
+        Ok(())
     }
 
     /// A network process that ends while containers need it is started again, and again when that fails.

@@ -123,7 +123,7 @@ impl Supervisor {
         let project = self.known()?;
         let plan = plan::start(&project, &self.existing(), services)?;
         self.check_layers(&plan, reporter).await?;
-        self.ensure_network(&project).await?;
+        self.ensure_network_for(&project, reporter).await?;
         self.publish_ports(&plan).await?;
         let started = self.start_steps(&plan, reporter).await;
         self.undo_ports(&plan).await;
@@ -195,7 +195,7 @@ impl Supervisor {
         let stop = plan::stop(&project, &self.planned_as_running(), services)?;
         self.check_layers(&plan::start(&project, &self.existing(), services)?, reporter).await?;
         self.stop_steps(&stop, timeout, reporter).await?;
-        self.ensure_network(&project).await?;
+        self.ensure_network_for(&project, reporter).await?;
         let start = plan::start(&project, &self.existing(), services)?;
         self.publish_ports(&start).await?;
         let started = self.start_steps(&start, reporter).await;

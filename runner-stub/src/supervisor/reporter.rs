@@ -1,9 +1,10 @@
 //! How an operation tells its client how far it is: from any thread, and whether or not the client still listens.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dpack_payload::digest::DiffId;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::protocol::{Event, Item, Phase, Progress};
@@ -15,12 +16,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
     events: UnboundedSender<Event>,
+    /// Told when the client has answered [`Event::Uplink`]; none when it cannot do what that asks for.
+    answered: Option<Arc<Notify>>,
 }
 
 impl Reporter {
     /// Events go to `events`.
-    pub(crate) fn new(events: UnboundedSender<Event>) -> Self {
-        Self { events }
+    pub(crate) fn new(events: UnboundedSender<Event>, answered: Option<Arc<Notify>>) -> Self {
+        Self { events, answered }
+    }
+
+    /// Lets the client make the kernel's way out, if it can, and waits until it has tried.
+    pub(crate) async fn make_uplink(&self) {
+        if let Some(answered) = &self.answered {
+            self.send(Event::Uplink);
+            answered.notified().await;
+        }
     }
 
     /// Sends an event. A client that went away is no error: what it asked for is done all the same.

@@ -2,13 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use dpack_sandbox::role::launcher;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::lifecycle::note;
 use super::pidfd;
@@ -21,6 +23,9 @@ use crate::protocol::{self, Envelope, Event, Request};
 
 /// How often to look whether the socket is still there and somebody still needs us.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long a client may take to make the kernel's way out.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For answers that are on their way when we leave.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -98,10 +103,12 @@ async fn converse(supervisor: &Rc<Supervisor>, stream: UnixStream) {
     let mut reader = BufReader::new(read);
     let Some(envelope) = receive(&mut reader).await else { return };
     let (events, mut outbox) = mpsc::unbounded_channel();
+    let answered = Arc::new(Notify::new());
+    let makes_uplink = envelope.as_ref().is_ok_and(|envelope| envelope.uplink);
     let asked = {
-        let supervisor = Rc::clone(supervisor);
+        let (supervisor, answered) = (Rc::clone(supervisor), Arc::clone(&answered));
         tokio::task::spawn_local(async move {
-            let reporter = Reporter::new(events);
+            let reporter = Reporter::new(events, makes_uplink.then_some(answered));
             let last = answer(&supervisor, envelope, &reporter).await;
             let superseded = last == Event::Superseded;
             reporter.send(last);
@@ -113,7 +120,14 @@ async fn converse(supervisor: &Rc<Supervisor>, stream: UnixStream) {
         if write.write_all(&line).await.is_err() {
             break;
         }
+        if event == Event::Uplink {
+            // A client that has gone has answered, too.
+            let _ = timeout(PATIENCE, reader.read_u8()).await;
+            answered.notify_one();
+        }
     }
+    // A client that has gone is waited for by nobody.
+    answered.notify_one();
     if asked.await.unwrap_or(false) {
         supervisor.leaving.set(true);
         supervisor.quieter.notify_one();

@@ -31,6 +31,8 @@ pub(crate) struct App {
     executable: PathBuf,
     /// Run as if the kernel were an old one.
     old_kernel: bool,
+    /// A process in whose network namespace it runs.
+    device: Option<u32>,
 }
 
 /// How a command ended.
@@ -50,7 +52,7 @@ impl App {
         let executable = folder.path().join("app");
         // With the variable a whole suite can be run so.
         let old_kernel = std::env::var_os("DPACK_TEST_OLD_KERNEL").is_some();
-        let app = Self { folder, executable, old_kernel };
+        let app = Self { folder, executable, old_kernel, device: None };
         app.replace(services);
         app
     }
@@ -92,6 +94,12 @@ impl App {
         self
     }
 
+    /// Runs in the network namespace of this process from here on.
+    pub(crate) fn on_the_device_of(mut self, process: u32) -> Self {
+        self.device = Some(process);
+        self
+    }
+
     /// A path in the folder of the executable.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
@@ -99,15 +107,20 @@ impl App {
 
     /// The executable, to be run with these arguments.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.old_kernel {
-            true => {
+        let mut command = match (self.device, self.old_kernel) {
+            (Some(device), _) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--target", &device.to_string(), "--net"]).arg(&self.executable);
+                command
+            }
+            (None, true) => {
                 let program = std::env::current_exe().unwrap();
                 let mut command =
                     Command::new(program.parent().unwrap().with_file_name("examples/old_kernel"));
                 command.arg(&self.executable);
                 command
             }
-            false => Command::new(&self.executable),
+            (None, false) => Command::new(&self.executable),
         };
         command.args(arguments).env_clear().stdin(Stdio::null()).current_dir(self.folder.path());
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", self.folder.path());

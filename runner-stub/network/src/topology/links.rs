@@ -1,10 +1,10 @@
 //! What is done to links, addresses, routes and rules, each by one request to the kernel.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
 use super::message::{
@@ -27,6 +27,8 @@ const RULE_LOCAL: u32 = 200;
 const RULE_MARKED: u32 = 250;
 const RULE_OWN: u32 = 251;
 const RULE_FOREIGN: u32 = 300;
+/// Of two ways out the kernel's own comes first, as long as its link is there.
+const METRIC_RELAYED: u32 = 10;
 /// All subnets of the project: unreachable. And everything: local.
 const TABLE_OTHERS: u32 = 900;
 const TABLE_OUTSIDE: u32 = 901;
@@ -290,7 +292,9 @@ fn end_rules(bridge: Confined<'_>, family: Family) -> [Body; 3] {
 /// is moved behind the rules of the bridges. What is sent in the name of a foreign address goes nowhere without a mark.
 pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
     for family in Family::BOTH {
-        let everything = local_route(family, 0, TABLE_OUTSIDE).with_number(route::LINK, LOOPBACK_INDEX);
+        let everything = local_route(family, 0, TABLE_OUTSIDE)
+            .with_number(route::LINK, LOOPBACK_INDEX)
+            .with_number(route::PRIORITY, METRIC_RELAYED);
         match netlink.request(NEW_ROUTE, CREATE | REPLACE, everything) {
             // A kernel without IPv6 has nothing to confine.
             Err(error) if family == Family::V6 && is_unsupported(&error) => continue,
@@ -305,6 +309,58 @@ pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
         delete_rule(netlink, to_table(family, 0, TABLE_LOCAL))?;
     }
     Ok(())
+}
+
+/// The link by which the kernel itself forwards what goes out, in the project's namespace.
+pub(super) const UPLINK: &str = "out";
+
+/// Makes a veth whose other end is [`UPLINK`] in `namespace`. `alias` says what is at that end.
+pub(super) fn create_uplink(
+    netlink: &mut Netlink,
+    name: &str,
+    namespace: BorrowedFd<'_>,
+    alias: &str,
+) -> io::Result<u32> {
+    let peer = Body::link(0, 0)
+        .with(link::NAME, UPLINK.as_bytes())
+        .with_number(link::NAMESPACE, namespace.as_raw_fd().cast_unsigned());
+    let info = Body::default()
+        .with(link::INFO_KIND, b"veth")
+        .with_nested(link::INFO_DATA, &Body::default().with_nested(link::VETH_PEER, &peer));
+    let body = Body::link(0, 0).with(link::NAME, name.as_bytes()).with_nested(link::INFO, &info);
+    netlink.request(NEW_LINK, CREATE | EXCLUSIVE, body)?;
+    let index = find(netlink, name)?.index;
+    set_up(netlink, index, Some(alias))?;
+    Ok(index)
+}
+
+/// The route to what is at the other end of a link.
+pub(super) fn add_neighbour_route(netlink: &mut Netlink, index: u32, neighbour: Ipv4Addr) -> io::Result<()> {
+    let body = Body::route(Family::V4, 32, TABLE_MAIN, route::SCOPE_LINK, route::UNICAST)
+        .with_ip(route::DESTINATION, neighbour.into())
+        .with_number(route::LINK, index);
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, body)
+}
+
+/// What goes out is forwarded to `gateway`, apart from the prefixes named, which are not for containers.
+pub(super) fn forward_outside(
+    netlink: &mut Netlink,
+    index: u32,
+    gateway: Ipv4Addr,
+    forbidden: &[Ipv4Net],
+) -> io::Result<()> {
+    for prefix in forbidden {
+        let body = Body::route(Family::V4, prefix.prefix_len(), 0, route::SCOPE_UNIVERSE, route::UNREACHABLE)
+            .with_number(route::TABLE, TABLE_OUTSIDE)
+            .with_ip(route::DESTINATION, prefix.network().into());
+        netlink.request(NEW_ROUTE, CREATE | REPLACE, body)?;
+    }
+    let body = Body::route(Family::V4, 0, 0, route::SCOPE_UNIVERSE, route::UNICAST)
+        .on_link()
+        .with_number(route::TABLE, TABLE_OUTSIDE)
+        .with_ip(route::GATEWAY, gateway.into())
+        .with_number(route::LINK, index);
+    netlink.request(NEW_ROUTE, CREATE | REPLACE, body)
 }
 
 /// Destinations that are this namespace's own.

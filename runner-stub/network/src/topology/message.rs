@@ -70,12 +70,14 @@ pub(super) mod route {
     pub(in super::super) const DESTINATION: u16 = 1;
     pub(in super::super) const LINK: u16 = 4;
     pub(in super::super) const GATEWAY: u16 = 5;
+    pub(in super::super) const PRIORITY: u16 = 6;
     pub(in super::super) const TABLE: u16 = 15;
     pub(in super::super) const UNICAST: u8 = 1;
     pub(in super::super) const LOCAL: u8 = 2;
     pub(in super::super) const MULTICAST: u8 = 5;
     pub(in super::super) const UNREACHABLE: u8 = 7;
     pub(in super::super) const SCOPE_UNIVERSE: u8 = 0;
+    pub(in super::super) const SCOPE_LINK: u8 = 253;
     pub(in super::super) const SCOPE_HOST: u8 = 254;
     /// `RTPROT_BOOT`: set by an administrator's program.
     pub(in super::super) const PROTOCOL_BOOT: u8 = 3;
@@ -98,6 +100,8 @@ const HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const ALIGNMENT: usize = 4;
+/// `NLA_F_NESTED`, of an attribute's type.
+const NESTED: u16 = 0x8000;
 
 /// Which addresses a message is about: `AF_INET` or `AF_INET6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +145,14 @@ impl Body {
         Body(vec![family as u8, prefix, 0, 0, table, route::PROTOCOL_BOOT, scope, kind, 0, 0, 0, 0])
     }
 
+    /// `RTNH_F_ONLINK` for a route: the gateway is on the link, whatever other routes say.
+    pub(super) fn on_link(mut self) -> Body {
+        if let Some(flags) = self.0.get_mut(8..12) {
+            flags.copy_from_slice(&4_u32.to_ne_bytes());
+        }
+        self
+    }
+
     /// `struct fib_rule_hdr`. The prefix is that of the source; 0 when any will do.
     pub(super) fn rule(family: Family, action: u8, source_prefix: u8) -> Body {
         Body(vec![family as u8, 0, source_prefix, 0, 0, 0, 0, action, 0, 0, 0, 0])
@@ -172,6 +184,27 @@ impl Body {
         self.with(kind, &value.0)
     }
 
+    /// `struct nfgenmsg`: what packet filters' messages start with.
+    pub(super) fn filter(family: u8, resource: u16) -> Body {
+        let [high, low] = resource.to_be_bytes();
+        Body(vec![family, 0, high, low])
+    }
+
+    /// Adds a text, with the zero at its end.
+    pub(super) fn with_text(self, kind: u16, text: &str) -> Body {
+        self.with(kind, &[text.as_bytes(), &[0]].concat())
+    }
+
+    /// Adds a number as packet filters have them: the first byte counts most.
+    pub(super) fn with_network_number(self, kind: u16, value: u32) -> Body {
+        self.with(kind, &value.to_be_bytes())
+    }
+
+    /// Nests an attribute that says that it is nested, as packet filters want it.
+    pub(super) fn with_marked(self, kind: u16, value: &Body) -> Body {
+        self.with(kind | NESTED, &value.0)
+    }
+
     /// The whole request.
     pub(super) fn into_request(self, kind: u16, flags: u16, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(HEADER + self.0.len()).unwrap_or(u32::MAX);
@@ -194,8 +227,8 @@ pub(super) enum Answer<'a> {
     Refused(Errno),
     /// A link.
     Link(LinkAnswer<'a>),
-    /// Something that nobody asked for.
-    Other,
+    /// Something else: the message's type, and what follows its header.
+    Other { kind: u16, body: &'a [u8] },
 }
 
 /// One message of a datagram.
@@ -232,7 +265,7 @@ pub(super) fn next_message<'a>(datagram: &mut &'a [u8]) -> io::Result<Option<Rec
             index: number(body, 4)?,
             attributes: body.get(LINK_HEADER..).ok_or_else(nonsense)?,
         }),
-        _ => Answer::Other,
+        kind => Answer::Other { kind, body },
     };
     Ok(Some(Received { sequence: number(message, 8)?, answer }))
 }
@@ -240,14 +273,7 @@ pub(super) fn next_message<'a>(datagram: &mut &'a [u8]) -> io::Result<Option<Rec
 impl<'a> LinkAnswer<'a> {
     /// Kind and value of each attribute.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
-        let mut rest = self.attributes;
-        std::iter::from_fn(move || {
-            let length = usize::from(half(rest, 0).ok()?);
-            let kind = half(rest, 2).ok()?;
-            let value = rest.get(ATTRIBUTE_HEADER..length)?;
-            rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
-            Some((kind, value))
-        })
+        attributes(self.attributes)
     }
 }
 
@@ -261,6 +287,17 @@ pub(crate) fn read_all(mut datagram: &[u8]) {
             }
         }
     }
+}
+
+/// Kind and value of each attribute.
+pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(half(rest, 0).ok()?);
+        let kind = half(rest, 2).ok()? & !NESTED;
+        let value = rest.get(ATTRIBUTE_HEADER..length)?;
+        rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 /// A number that is an attribute's whole value.
@@ -327,7 +364,10 @@ mod tests {
         let mut next = || next_message(&mut rest).unwrap();
         assert_eq!(next(), Some(Received { sequence: 5, answer: Answer::Refused(Errno::EXIST) }));
         assert_eq!(next(), Some(Received { sequence: 6, answer: Answer::Done }));
-        assert_eq!(next(), Some(Received { sequence: 7, answer: Answer::Other }));
+        assert_eq!(
+            next(),
+            Some(Received { sequence: 7, answer: Answer::Other { kind: 99, body: &[4, 0, 0, 0] } })
+        );
         assert_eq!(next(), None);
     }
 

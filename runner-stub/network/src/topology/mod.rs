@@ -13,7 +13,9 @@ mod message;
 pub(crate) mod namespace;
 mod neighbours;
 mod netlink;
+mod nftables;
 mod subnet;
+pub mod uplink;
 mod veth;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -131,8 +133,11 @@ impl Topology {
     /// Prepares the calling thread's namespace and reads what is there already. `seed` is the same for the same project
     /// and tells it from others.
     pub(crate) fn load(seed: String, neighbours: Option<Neighbours>) -> io::Result<Topology> {
-        // A new namespace inherits the host's setting, and hosts with Docker forward.
-        namespace::set("ipv4/ip_forward", "0")?;
+        let mut netlink = Netlink::open()?;
+        // A new namespace inherits the host's setting, and hosts with Docker forward. With an uplink, N does.
+        if links::find(&mut netlink, links::UPLINK).is_err() {
+            namespace::set("ipv4/ip_forward", "0")?;
+        }
         namespace::set("ipv6/conf/all/forwarding", "0")?;
         // Rules see to it; this would look for a way back to foreign addresses. Bridges inherit it.
         namespace::set("ipv4/conf/all/rp_filter", "0")?;
@@ -143,7 +148,6 @@ impl Topology {
         namespace::set("ipv6/conf/default/disable_ipv6", "1")?;
         namespace::set("ipv6/conf/lo/disable_ipv6", "0")?;
 
-        let mut netlink = Netlink::open()?;
         let loopback = links::find(&mut netlink, "lo")?;
         links::set_up(&mut netlink, loopback.index, None)?;
         links::add_nobody(&mut netlink)?;

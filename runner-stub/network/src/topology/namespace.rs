@@ -28,10 +28,18 @@ pub(crate) fn inside<T: Send>(
     namespace: BorrowedFd<'_>,
     action: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
+    let (mut action, mut result) = (Some(action), None);
+    run_inside(namespace, &mut || result = action.take().map(|action| action()))?;
+    result.unwrap_or_else(|| Err(io::Error::other("the thread in another namespace did nothing")))
+}
+
+/// What is the same for every action is in the executable once.
+fn run_inside(namespace: BorrowedFd<'_>, action: &mut (dyn FnMut() + Send)) -> io::Result<()> {
     thread::scope(|scope| {
         let worker = thread::Builder::new().name("container".into()).spawn_scoped(scope, move || {
             setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            action()
+            action();
+            Ok(())
         })?;
         worker
             .join()

@@ -11,6 +11,7 @@ mod names;
 mod ports;
 mod project;
 mod support;
+mod uplink;
 
 /// Not a test: what the others start inside namespaces.
 #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::super::args::{Down, Kill, Restart, Rm, Services, Stop};
 use super::super::progress::Display;
 use super::super::settings::{Settings, Terminal};
-use super::super::{SUCCESS, client, output};
+use super::super::{SUCCESS, client, output, uplink};
 use crate::container::{Container, Identity, State};
 use crate::plan;
 use crate::project::Record;
@@ -15,6 +15,12 @@ use crate::protocol::Request;
 
 /// `down`
 pub(crate) fn down(settings: &Settings, down: &Down) -> Result<u8> {
+    let done = down_all(settings, down);
+    uplink::tidy(settings);
+    done
+}
+
+fn down_all(settings: &Settings, down: &Down) -> Result<u8> {
     if nothing_there(settings)? && !settings.project.volumes().is_dir() {
         output::note(&format!("warning: there is nothing of project `{}` to remove", settings.name));
         return Ok(SUCCESS);

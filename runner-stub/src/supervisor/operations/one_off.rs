@@ -61,14 +61,14 @@ impl Supervisor {
             let options = UpOptions { services: needs, allow_degraded, ..UpOptions::default() };
             let up = self.up(desired.clone(), &options, reporter).await?;
             // Not only those that the services before needed.
-            self.ensure_network(&desired.project).await?;
+            self.ensure_network_for(&desired.project, reporter).await?;
             return Ok(up);
         }
         if Record::load(&self.project)?.is_none() {
             let record = Record::new(desired.clone(), self.executable.build(), self.executable.layers());
             record.store(&self.project)?;
         }
-        self.ensure_network(&desired.project).await?;
+        self.ensure_network_for(&desired.project, reporter).await?;
         Ok(self.done(&Plan::default()))
     }
 

@@ -251,7 +251,7 @@ impl Supervisor {
         if new {
             named.iter().for_each(|name| reporter.item(Item::Network, name, Phase::Creating));
         }
-        self.ensure_network(project).await?;
+        self.ensure_network_for(project, reporter).await?;
         if new {
             named.iter().for_each(|name| reporter.item(Item::Network, name, Phase::Created));
         }

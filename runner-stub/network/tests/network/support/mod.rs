@@ -66,14 +66,22 @@ impl Project {
         Project::on(true, runtime(), networks)
     }
 
+    /// Another project on the device of that one.
+    pub(crate) fn on_the_device_of(other: &Project, networks: &[NetworkConfig]) -> (Project, Client) {
+        let user = announced(user_command(other.user.pid(), true).args([
+            "sh",
+            "-c",
+            "echo up && exec sleep infinity",
+        ]));
+        Project::of(user, true, Rc::clone(&other.runtime), networks)
+    }
+
     fn on(has_device: bool, runtime: Rc<tempfile::TempDir>, networks: &[NetworkConfig]) -> (Project, Client) {
         const DEVICE: &str = "ip link set lo up && ip link add out0 type veth peer name out1 &&
             ip link set out0 up && ip link set out1 up &&
             ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
             ip addr add 2001:db8::1/64 dev out0 nodad &&
-            echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
-        let folder = tempfile::tempdir_in(runtime.path()).unwrap();
-        std::fs::write(folder.path().join("resolv.conf"), "").unwrap();
+            echo 0 > /proc/sys/net/ipv4/ip_forward && echo 0 0 > /proc/sys/net/ipv4/ping_group_range && ";
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user"]);
         if has_device {
@@ -81,6 +89,17 @@ impl Project {
         }
         let script = format!("{}echo up && exec sleep infinity", if has_device { DEVICE } else { "" });
         let user = announced(command.args(["sh", "-c", &script]));
+        Project::of(user, has_device, runtime, networks)
+    }
+
+    fn of(
+        user: Process,
+        has_device: bool,
+        runtime: Rc<tempfile::TempDir>,
+        networks: &[NetworkConfig],
+    ) -> (Project, Client) {
+        let folder = tempfile::tempdir_in(runtime.path()).unwrap();
+        std::fs::write(folder.path().join("resolv.conf"), "").unwrap();
         let network = network_process(user_command(user.pid(), has_device), &socket(folder.path()), None);
         let mut project = Project { folder, runtime, user, shim: None, network, has_device };
         let mut client = project.client();
@@ -105,6 +124,51 @@ impl Project {
     /// Runs a command on the device.
     pub(crate) fn on_device(&self, words: &[&str]) -> std::process::ExitStatus {
         user_command(self.user.pid(), self.has_device).args(words).status().unwrap()
+    }
+
+    /// Standard output of a command on the device.
+    pub(crate) fn told_on_device(&self, words: &[&str]) -> String {
+        let output = user_command(self.user.pid(), self.has_device).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// Makes, removes or looks for the kernel's way out, as root's command line does on the device; what came of it.
+    pub(crate) fn uplink(&self, action: &str) -> String {
+        self.ask("uplink", &format!("{action} {}", socket(self.folder.path()).display()))
+    }
+
+    /// Runs a role of this test program on the device; its output.
+    pub(crate) fn ask(&self, role: &str, argument: &str) -> String {
+        let mut command = user_command(self.user.pid(), self.has_device);
+        command.arg(test_program());
+        reply(role_command(command, role, argument))
+    }
+
+    /// A host beyond the device: 192.0.2.1.
+    pub(crate) fn far(&self) -> Container {
+        let script = "ip addr add 192.0.2.1/24 dev out1 && ip route add 198.51.100.0/24 dev out1";
+        self.beyond("far", "out1", script)
+    }
+
+    /// A host on another link of the device: 10.99.0.2, for which the device is the router.
+    pub(crate) fn neighbour(&self) -> Container {
+        let script = "ip link add near0 type veth peer name near1 && ip link set near0 up && ip addr add 10.99.0.1/24 dev near0";
+        assert!(self.on_device(&["sh", "-c", script]).success());
+        self.beyond(
+            "near",
+            "near1",
+            "ip addr add 10.99.0.2/24 dev near1 && ip route add default via 10.99.0.1",
+        )
+    }
+
+    fn beyond(&self, name: &str, link: &str, script: &str) -> Container {
+        let host = self.container(name);
+        let moved = self.on_device(&["ip", "link", "set", link, "netns", &host.process.pid().to_string()]);
+        assert!(moved.success());
+        let (done, said) =
+            host.run(&["sh", "-c", &format!("ip link set lo up && ip link set {link} up && {script}")]);
+        assert!(done, "{said}");
+        host
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -202,10 +266,7 @@ impl Container {
 
     /// Runs a role of this test program inside; its output.
     pub(crate) fn ask(&self, role: &str, argument: &str) -> String {
-        let output = role_command(self.command(test_program()), role, argument).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let reply = text.lines().find_map(|line| line.strip_prefix("reply "));
-        reply.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
+        reply(role_command(self.command(test_program()), role, argument))
     }
 
     /// Loses one of fifty TCP segments that arrive in the container from now on; no resets, which nobody sends twice.
@@ -318,6 +379,14 @@ fn role_command(mut command: Command, role: &str, argument: &str) -> Command {
     command.args(["role", "--exact", "--nocapture", "--test-threads=1"]);
     command.env("DPACK_TEST_ROLE", role).env("DPACK_TEST_ARGUMENT", argument);
     command
+}
+
+/// What a role that ends by itself has to say.
+fn reply(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let reply = text.lines().find_map(|line| line.strip_prefix("reply "));
+    reply.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr))).to_owned()
 }
 
 /// Starts a command and waits until it has printed a line that says `up`.

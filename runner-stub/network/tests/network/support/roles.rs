@@ -36,6 +36,8 @@ pub(crate) fn play() {
         "ping" => ping(&argument),
         "hear" => hear(&argument),
         "forge" => forge(&argument),
+        "uplink" => uplink(&argument),
+        "stay" => stay(&argument),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -338,6 +340,14 @@ fn ask_tcp(argument: &str, patience: Duration) {
     println!("\nreply {}", asked().map_or("none".into(), |reply| to_hex(&reply)));
 }
 
+/// Connects to the role [`hold`] and stays connected.
+fn stay(address: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    println!("\nup");
+    stream.read_exact(&mut [0]).unwrap();
+}
+
 /// Whether a TCP connection comes about.
 fn connect(address: &str) {
     let result = TcpStream::connect_timeout(&address.parse().unwrap(), PATIENCE);
@@ -454,6 +464,24 @@ fn ping(argument: &str) {
         .and_then(|()| rustix::net::send(&socket, &packet, SendFlags::empty()))
         .and_then(|_| rustix::net::recv(&socket, &mut reply[..], RecvFlags::empty()));
     println!("\nreply {}", asked.map_or("none".into(), |(length, _)| to_hex(&reply[6..length])));
+}
+
+/// `connect`, `disconnect` or `is-connected`, and the project's socket: what root's command line does.
+fn uplink(argument: &str) {
+    use dpack_network::{Client, uplink};
+    let (action, socket) = argument.split_once(' ').unwrap();
+    let socket = std::path::Path::new(socket);
+    let said = match action {
+        "connect" => {
+            let namespace = Client::connect(socket).unwrap().network_namespace().unwrap();
+            uplink::connect(socket, namespace).map_or_else(|error| format!("{error:?}"), |()| "done".into())
+        }
+        "disconnect" => {
+            uplink::disconnect(socket).map_or_else(|error| format!("{error:?}"), |()| "done".into())
+        }
+        _ => uplink::is_connected(socket).to_string(),
+    };
+    println!("\nreply {said}");
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {

@@ -21,6 +21,7 @@ const ROOT_SERVERS: [u8; 17] = [0x64, 0x70, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 
 pub(super) fn checks(settings: &Settings) -> Vec<Check> {
     let mut checks = vec![low_ports(), ping(), connections(), outside()];
     checks.extend(name_servers());
+    checks.extend(settings.is_root().then(|| uplink(settings)));
     checks.extend(running(settings));
     checks
 }
@@ -64,6 +65,19 @@ fn ping() -> Check {
         )
         .hint("sudo sysctl net.ipv4.ping_group_range=\"0 2147483647\""),
     }
+}
+
+/// What goes out is forwarded by the kernel, if root asks for it and nothing else has a say in that.
+fn uplink(settings: &Settings) -> Check {
+    let name = "way out";
+    if dpack_network::uplink::is_connected(&settings.project.network_socket()) {
+        return Check::new(name, Verdict::Ok, "the kernel forwards what goes out and translates addresses");
+    }
+    let detail = match dpack_network::uplink::try_out() {
+        Ok(()) => "the kernel will forward what goes out and translate addresses".to_owned(),
+        Err(error) => format!("connections are relayed: {}", Failure::of(&error.into())),
+    };
+    Check::new(name, Verdict::Ok, detail)
 }
 
 /// Two descriptors for each connection (`dpack_network`).
