@@ -7,6 +7,7 @@
 
 mod addresses;
 mod egress;
+mod isolation;
 mod names;
 mod ports;
 mod project;

@@ -38,6 +38,7 @@ pub(crate) fn play() {
         "forge" => forge(&argument),
         "uplink" => uplink(&argument),
         "stay" => stay(&argument),
+        "sweep" => sweep(&argument),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -137,8 +138,9 @@ impl Sum {
     }
 }
 
-fn udp_echo(port: &str) {
-    let socket = UdpSocket::bind(format!("[::]:{port}")).unwrap();
+fn udp_echo(address: &str) {
+    let address = if address.contains(':') { address.to_owned() } else { format!("[::]:{address}") };
+    let socket = UdpSocket::bind(address).unwrap();
     println!("\nup");
     let mut buffer = [0; 65_536];
     loop {
@@ -346,6 +348,34 @@ fn stay(address: &str) {
     stream.read_exact(&mut [0]).unwrap();
     println!("\nup");
     stream.read_exact(&mut [0]).unwrap();
+}
+
+/// Tries every address and port by TCP and by UDP; those at which somebody answers, in their order.
+fn sweep(targets: &str) {
+    let try_tcp = |target: SocketAddr| TcpStream::connect_timeout(&target, PATIENCE).is_ok();
+    let try_udp = |target: SocketAddr| -> std::io::Result<bool> {
+        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(target)?;
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 64]).map(|_| true)
+    };
+    let found = std::thread::scope(|scope| {
+        let tried: Vec<_> = targets
+            .split(' ')
+            .map(|target| target.parse().unwrap())
+            .flat_map(|target| {
+                let tcp = scope.spawn(move || try_tcp(target).then(|| format!("tcp:{target}")));
+                let udp = scope.spawn(move || {
+                    try_udp(target).is_ok_and(|answered| answered).then(|| format!("udp:{target}"))
+                });
+                [tcp, udp]
+            })
+            .collect();
+        tried.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    println!("\nreply {}", found.join(" "));
 }
 
 /// Whether a TCP connection comes about.
