@@ -298,3 +298,13 @@ fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+#[test]
+fn who_shares_the_network_of_a_container_that_is_not_there_is_told_so() {
+    let services = json!({"web": {"command": ["sleep", "100"], "network_mode": "container:nobody"}});
+    let app = App::with_files(json!({"services": services}), &BTreeMap::new());
+    let up = app.run(&["up", "-d"]);
+    assert_eq!(up.code, Some(3), "{up:?}");
+    assert!(up.err.contains("shares with container `nobody`, which is none of this project"), "{up:?}");
+    app.ok(&["down", "-t", "0"]);
+}

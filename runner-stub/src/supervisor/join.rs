@@ -106,7 +106,10 @@ fn running(project: &ProjectPaths, asker: &Identity, owner: Owner<'_>) -> Result
     match found {
         Some(Container { identity, state: State::Running { pid, .. }, .. }) => Ok((identity, pid)),
         Some(Container { state, .. }) => Err(failed(&format!("is {}", state.word())).into()),
-        None => Err(failed("has no container").into()),
+        None => {
+            let is_service = matches!(owner, Owner::Service(_));
+            Err(failed(if is_service { "has no container" } else { "is none of this project" }).into())
+        }
     }
 }
 
