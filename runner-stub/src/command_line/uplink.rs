@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// # Errors
 /// What went wrong. Containers have the relayed way out then.
 pub(crate) fn make(settings: &Settings) -> Result<(), String> {
-    let socket = settings.project.network_socket();
+    let socket = settings.paths.find_project(&settings.name).network_socket();
     let namespace = Client::connect(&socket).and_then(|mut client| client.network_namespace());
     match uplink::connect(&socket, namespace.map_err(|error: ClientError| error.to_string())?) {
         Err(error @ UplinkError::System { .. }) if !error.is_refusal() => {

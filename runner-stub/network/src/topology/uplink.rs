@@ -1,7 +1,7 @@
 //! The kernel's own way out, for root: forwarding and address translation by nftables, beside [`crate::egress`].
 //!
 //! ```text
-//!   container ── bridge ── N: masquerade ── out ═ veth ═ dpack… ── device: masquerade ── internet
+//!   container ── bridge ── N: masquerade ── out ═ veth ═ dp-… ── device: masquerade ── internet
 //!                             169.254.2.N          169.254.1.2
 //! ```
 //!
