@@ -53,8 +53,9 @@ pub(crate) struct Spec {
     pub(crate) hooks: Hooks,
 }
 
+/// What a later version of the specification adds may confine: it is refused, here and in [`Linux`].
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Process {
     #[serde(default)]
     pub(crate) terminal: bool,
@@ -83,9 +84,6 @@ pub(crate) struct Process {
     io_priority: Option<serde_json::Value>,
     #[serde(default)]
     pub(crate) console_size: Option<ConsoleSize>,
-    /// What a later version of the specification adds may confine: it is refused.
-    #[serde(flatten, skip_serializing)]
-    unknown: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -152,7 +150,7 @@ pub(crate) struct Mount {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Linux {
     #[serde(default)]
     pub(crate) namespaces: Vec<Namespace>,
@@ -185,8 +183,6 @@ pub(crate) struct Linux {
     /// Where the control group is made, for the OCI runtime command line; else the place of the project decides.
     #[serde(default)]
     pub(crate) cgroups_path: Option<String>,
-    #[serde(flatten)]
-    unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// One line of a map of IDs.
@@ -326,16 +322,6 @@ impl Bundle {
     }
 }
 
-fn refuse_unknown(parent: &str, unknown: &BTreeMap<String, serde_json::Value>) -> Result<(), Error> {
-    match unknown.iter().find(|(_, value)| !value.is_null()) {
-        Some((name, _)) => Err(Error::Invalid {
-            property: format!("{parent}.{name}"),
-            reason: "it is not known here, and might be what confines the container".to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
 impl Mount {
     /// The source of a bind mount may be relative to the bundle (config.md, "Mounts").
     fn resolve(&mut self, bundle: &Path) {
@@ -361,7 +347,6 @@ impl Process {
         if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
             return Err(Error::Unsupported { property });
         }
-        refuse_unknown("process", &self.unknown)?;
         let invalid = |property: &str, reason: &str| {
             Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
         };
@@ -398,7 +383,6 @@ impl Spec {
         if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
             return Err(Error::Unsupported { property });
         }
-        refuse_unknown("linux", &self.linux.unknown)?;
         self.process.check()?;
         self.hooks.check()?;
         let invalid = |property: &str, reason: &str| {
