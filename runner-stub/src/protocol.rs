@@ -30,6 +30,7 @@ pub(crate) struct Envelope {
     /// Which program with which payload asks.
     pub(crate) build: String,
     /// The client makes the kernel's way out when [`Event::Uplink`] asks for it.
+    #[serde(default)]
     pub(crate) uplink: bool,
     /// A [`Request`], read only when version and build are ours.
     pub(crate) request: Box<RawValue>,
