@@ -86,8 +86,8 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Threads for compression; by default one for each processor
-    #[arg(short, long, value_name = "N")]
-    pub(crate) jobs: Option<usize>,
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
     /// Show nothing but warnings and errors
     #[arg(short, long)]
     pub(crate) quiet: bool,

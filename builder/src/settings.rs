@@ -169,7 +169,7 @@ pub(crate) fn build(arguments: &BuildArguments, environment: &Environment) -> Re
         credentials,
         cache: environment.cache_dir()?,
         cache_limit: environment.cache_limit()?,
-        jobs: arguments.jobs.unwrap_or(processors).clamp(1, 256),
+        jobs: arguments.jobs.map_or(processors, usize::from),
         downloads: DOWNLOADS,
         stub_dir,
         image_tool: image_tool::Options {

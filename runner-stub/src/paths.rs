@@ -56,8 +56,10 @@ impl Paths {
             (Some(data), _) => std::path::absolute(data).unwrap_or_else(|_| data.clone()),
             (None, Some(usual)) => usual.clone(),
             (None, None) => {
-                return Err(Failure::environment("no data folder: neither DPACK_DATA_DIR nor HOME is set")
-                    .hint("export DPACK_DATA_DIR=/path/to/a/folder"));
+                return Err(Failure::environment(
+                    "no data folder: neither DPACK_DATA_DIR nor HOME is set, and /etc/passwd names no home",
+                )
+                .hint("export DPACK_DATA_DIR=/path/to/a/folder"));
             }
         };
         let runtime = (surroundings.xdg_runtime_dir.iter().filter(absolute))

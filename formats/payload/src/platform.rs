@@ -15,6 +15,9 @@ pub struct Platform {
     variant: Option<String>,
 }
 
+/// Architectures that may stand alone, as in `docker build --platform arm64`.
+const ARCHITECTURES: [&str; 7] = ["amd64", "x86_64", "x86-64", "arm64", "aarch64", "arm", "armhf"];
+
 /// Why a text is no platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a platform; expected os/architecture[/variant], such as linux/arm64 or linux/arm/v7")]
@@ -76,6 +79,10 @@ impl FromStr for Platform {
             return Err(error());
         }
         match parts[..] {
+            // what containerd takes for an architecture of this system
+            [architecture] if ARCHITECTURES.contains(&architecture) => {
+                Ok(Self::new("linux", architecture, None))
+            }
             [os, architecture] => Ok(Self::new(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
             _ => Err(error()),
@@ -112,6 +119,8 @@ mod tests {
             ("linux/armhf", "linux/arm/v7"),
             ("linux/arm/v6", "linux/arm/v6"),
             ("linux/riscv64", "linux/riscv64"),
+            ("arm64", "linux/arm64"),
+            ("arm", "linux/arm/v7"),
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal);
         }

@@ -16,6 +16,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use dpack_bundle::users::{self, UserDatabase};
 use dpack_compose::project::{FileSource, MountSource, Project, VolumePlace};
 use dpack_compose::{Environment, Model, Resolved};
 use dpack_payload::digest::DiffId;
@@ -50,13 +51,20 @@ pub(crate) struct Settings {
     home: Option<PathBuf>,
 }
 
+/// What passwd(5) says, for a service that is started without `HOME` (systemd's for root).
+fn home_of(uid: u32) -> Option<PathBuf> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let user = users::resolve(&uid.to_string(), UserDatabase { passwd: &passwd, group: "" }).ok()?;
+    (user.home != "/").then(|| user.home.into())
+}
+
 impl Settings {
     /// Resolves them. Reads this executable's index and touches nothing else.
     pub(crate) fn resolve(global: &Global) -> Result<Self> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let executable = Executable::own()?;
         let uid = nix::unistd::geteuid().as_raw();
-        let home = variable("HOME").map(PathBuf::from);
+        let home = variable("HOME").map(PathBuf::from).or_else(|| home_of(uid));
         let paths = Paths::resolve(&Surroundings {
             data_dir: global.data_dir.clone().or_else(|| variable("DPACK_DATA_DIR").map(PathBuf::from)),
             xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from),

@@ -99,7 +99,9 @@ fn failed_filters(step: &'static str) -> impl FnOnce(io::Error) -> UplinkError {
 /// # Errors
 /// [`UplinkError`]; the project's containers have the relayed way out then.
 pub fn connect(socket: &Path, namespace: impl AsFd) -> Result<(), UplinkError> {
-    let _held = hold().map_err(failed("lock the network namespace"))?;
+    let held = hold().map_err(failed("lock the network namespace"))?;
+    check_is_other(&held, namespace.as_fd())
+        .map_err(failed("tell the project's network from the device's"))?;
     let name = name_of(socket);
     let mut device = Netlink::open().map_err(failed("open a netlink socket"))?;
     let mut filters = open_filters()?;
@@ -210,6 +212,15 @@ fn take_away(device: &mut Netlink, filters: &mut Netlink, name: &str) -> io::Res
         Err(_) => Ok(()),
     };
     removed.and(sweep(device, filters))
+}
+
+/// The network process hands out the namespace, and has a descriptor of the device's, too: that one is not to be changed.
+fn check_is_other(device: &File, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let (device, other) = (rustix::fs::fstat(device)?, rustix::fs::fstat(namespace)?);
+    if (device.st_dev, device.st_ino) == (other.st_dev, other.st_ino) {
+        return Err(io::Error::other("it is the device's own"));
+    }
+    Ok(())
 }
 
 /// Nobody else makes or takes away meanwhile: the device's network namespace is locked itself (flock(2)).

@@ -149,6 +149,14 @@ fn a_device_that_did_not_forward_is_no_router_and_its_projects_do_not_meet() {
 }
 
 #[test]
+fn the_device_itself_is_given_no_way_out() {
+    let (project, _client) = Project::on_a_device(&configs(&["default"]));
+    let said = project.uplink("connect-to-itself");
+    assert!(said.contains("it is the device's own"), "{said}");
+    assert_eq!(left_behind(&project), "0\n");
+}
+
+#[test]
 fn who_else_decides_on_what_is_forwarded_is_left_alone() {
     let (project, mut client) = Project::on_a_device(&configs(&["default"]));
     let web = project.container("web");

@@ -501,14 +501,18 @@ fn uplink(argument: &str) {
     use dpack_network::{Client, uplink};
     let (action, socket) = argument.split_once(' ').unwrap();
     let socket = std::path::Path::new(socket);
+    let told = |done: Result<(), uplink::UplinkError>| {
+        done.map_or_else(|error| format!("{error:?}"), |()| "done".into())
+    };
     let said = match action {
         "connect" => {
             let namespace = Client::connect(socket).unwrap().network_namespace().unwrap();
-            uplink::connect(socket, namespace).map_or_else(|error| format!("{error:?}"), |()| "done".into())
+            told(uplink::connect(socket, namespace))
         }
-        "disconnect" => {
-            uplink::disconnect(socket).map_or_else(|error| format!("{error:?}"), |()| "done".into())
+        "connect-to-itself" => {
+            told(uplink::connect(socket, std::fs::File::open("/proc/thread-self/ns/net").unwrap()))
         }
+        "disconnect" => told(uplink::disconnect(socket)),
         _ => uplink::is_connected(socket).to_string(),
     };
     println!("\nreply {said}");
