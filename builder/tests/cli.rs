@@ -116,7 +116,7 @@ fn mistakes_have_a_line_a_hint_and_an_exit_code() {
             2,
             vec!["error: dpack cannot build", "hint: choose from"],
         ),
-        (vec!["build", "--platform", "amd64"], 2, vec!["error: --platform: `amd64`"]),
+        (vec!["build", "--platform", "amd46"], 2, vec!["error: --platform: `amd46`"]),
         (vec!["build", "--compression-level", "23"], 2, vec!["`23`"]),
         (vec!["build", "--from", "x"], 2, vec!["error: --from `x`", "hint: "]),
         (vec!["build", "--from", "x=oci:y"], 2, vec!["`x`, which no service uses"]),
