@@ -111,7 +111,7 @@ impl HandedOver {
     /// How many groups with this in their name there are for each controller, in whichever folder of the user.
     pub(crate) fn groups(&self, name: &str) -> Vec<usize> {
         let names = |folder: PathBuf| {
-            // another test may remove its own meanwhile
+            // another run may remove its own meanwhile
             fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name())
         };
         let groups = |controller: &PathBuf| {
@@ -137,7 +137,7 @@ fn handed_over(controller: &Path) -> Vec<(String, PathBuf)> {
     entries.filter_map(|entry| Some((pid(&entry)?, entry.path()))).collect()
 }
 
-/// Removes a group and those in it, as far as no process is in them: containers of tests that run side by side are there, too.
+/// Removes a group and those in it, as far as no process is in them.
 fn remove_groups(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
