@@ -10,7 +10,7 @@ use crate::protocol::Protocol;
 
 /// A request that was not carried out. Nothing of it remains done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Failure {
     /// Something else listens on a port that is to be published.
     #[error(

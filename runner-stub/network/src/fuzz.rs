@@ -64,17 +64,17 @@ mod tests {
     #[test]
     fn what_fuzzing_starts_from_holds() {
         for text in [
-            r#"{"hello":{"version":4}}"#,
-            r#"{"configure":[{"key":"a","ipv6":true,"reserved":["172.18.0.2"],"pools":[
+            r#"{"request":"hello","with":{"version":3}}"#,
+            r#"{"request":"configure","with":[{"key":"a","ipv6":true,"reserved":["172.18.0.2"],"pools":[
                 {"subnet":"172.18.0.0/16","range":"172.18.0.0/30","gateway":"172.18.0.1"},{"subnet":"::/0","gateway":"::"}]}]}"#,
-            r#"{"attach":{"container":"a","networks":[{"network":"a"},{"network":"a"}]}}"#,
+            r#"{"request":"attach","with":{"container":"a","networks":[{"network":"a"},{"network":"a"}]}}"#,
         ] {
             assert!(message::<Request>(text.as_bytes()).is_some(), "{text}");
             request(text.as_bytes());
             let length = u32::try_from(text.len()).expect("a short text").to_le_bytes();
             request(&[&length[..], text.as_bytes(), &[0xff; 4]].concat());
         }
-        answer(br#"{"published":[{"target":80,"protocol":"tcp","addresses":["[::]:80"]}]}"#);
+        answer(br#"{"answer":"published","with":[{"target":80,"protocol":"tcp","addresses":["[::]:80"]}]}"#);
         netlink(&[20, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 
 /// Version of the messages below. A client and a network process of different versions do not talk.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 3;
 
 /// Largest message in bytes, in either direction.
 pub(crate) const MESSAGE_LIMIT: usize = 1 << 20;
@@ -255,7 +255,7 @@ pub struct ContainerStatus {
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "request", content = "with", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// First message of a connection.
     Hello { version: u32 },
@@ -279,7 +279,7 @@ pub(crate) enum Request {
 
 /// What the network process answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "answer", content = "with", rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// Done, nothing to tell; also the answer to [`Request::Hello`].
     Done,

@@ -11,6 +11,7 @@ pub struct FileObject {
     /// Name shown to the user; `<project>_<key>` by default.
     pub name: String,
     /// Where its content comes from.
+    #[serde(flatten)]
     pub source: FileSource,
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -15,12 +15,13 @@ pub struct Mount {
     #[serde(default)]
     pub read_only: bool,
     /// Where the data comes from.
+    #[serde(flatten)]
     pub source: MountSource,
 }
 
 /// Where the data of a mount comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "lowercase")]
 pub enum MountSource {
     /// A volume of the project, by key of [`super::Project::volumes`]; anonymous when absent.
     Volume {
