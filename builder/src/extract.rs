@@ -99,9 +99,8 @@ impl Error {
         Some(match self {
             Error::Platform { .. } => "choose one with --platform".to_owned(),
             Error::Exists(_) => "name a folder that is not there yet".to_owned(),
-            // a damaged frame says so itself
-            Error::Layer { source, .. } if source.to_string().contains("\nhint: ") => return None,
-            Error::DiffId { .. } | Error::Layer { .. } => "the file is damaged; copy it again".to_owned(),
+            // in the words of the formats' own hints, so that it is shown once
+            Error::DiffId { .. } | Error::Layer { .. } => "copy the file again".to_owned(),
             _ => return None,
         })
     }
