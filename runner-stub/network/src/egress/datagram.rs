@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, sockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -87,13 +87,13 @@ pub(super) async fn serve(kind: Kind, receiver: Receiver, shared: Arc<Shared>) {
                         let open = Arc::new(open);
                         let before = flows.insert(ends, Flow::Open(Arc::clone(&open)));
                         if let Some(Flow::Opening(waiting)) = before {
-                            waiting.iter().for_each(|body| open.send(kind, ends, body));
+                            waiting.iter().for_each(|body| open.send(kind, ends, body, &shared));
                         }
                         answers.spawn(answer(kind, ends, open, Arc::clone(&shared)));
                     }
                     Err(error) => {
                         flows.remove(&ends);
-                        refuse(kind, ends, &error, &shared);
+                        refuse(kind, ends, reason(kind, &error), &shared);
                     }
                 }
             }
@@ -131,7 +131,7 @@ fn take_in(
         let ends = (source, destination);
         let is_full = flows.len() >= FLOWS;
         match flows.get_mut(&ends) {
-            Some(Flow::Open(open)) => open.send(kind, ends, body),
+            Some(Flow::Open(open)) => open.send(kind, ends, body, shared),
             Some(Flow::Opening(waiting)) if waiting.len() < WAITING => waiting.push(body.to_vec()),
             Some(Flow::Opening(_)) => {}
             None if is_full || shared.is_own(destination.ip()) => {}
@@ -157,17 +157,45 @@ impl Open {
         Ok(Open { socket, heard, _counted: shared.count() })
     }
 
-    fn send(&self, kind: Kind, (_, destination): Ends, body: &[u8]) {
+    /// Passes a datagram on. The kernel tells of an earlier one's fate whoever asks first, and does nothing else then.
+    fn send(&self, kind: Kind, ends: Ends, body: &[u8], shared: &Shared) {
         self.heard.send_replace(Instant::now());
-        // An error is one of an earlier datagram, which the other direction tells of.
-        let _ = match kind {
+        match self.try_send(kind, ends, body) {
+            Ok(_) | Err(Errno::WOULDBLOCK) => {}
+            Err(error) => {
+                self.refuse(kind, ends, &error.into(), shared);
+                let _ = self.try_send(kind, ends, body);
+            }
+        }
+    }
+
+    fn try_send(&self, kind: Kind, (_, destination): Ends, body: &[u8]) -> rustix::io::Result<usize> {
+        match kind {
             Kind::Udp => rustix::net::send(&self.socket, body, SendFlags::DONTWAIT),
             // The kernel fills in identifier and checksum.
             Kind::Echo => {
                 let head = [packet::echo_request(destination.ip()), 0, 0, 0, 0, 0];
                 rustix::net::send(&self.socket, &[&head, body].concat(), SendFlags::DONTWAIT)
             }
+        }
+    }
+
+    /// Tells the container that a datagram did not arrive.
+    fn refuse(&self, kind: Kind, ends: Ends, error: &io::Error, shared: &Shared) {
+        let reason = match Errno::from_io_error(error) {
+            Some(Errno::MSGSIZE) => self.path_mtu(ends.1).map(Unreachable::TooBig),
+            _ => reason(kind, error),
         };
+        refuse(kind, ends, reason, shared);
+    }
+
+    /// What the kernel knows of the path by now, in bytes.
+    fn path_mtu(&self, destination: SocketAddr) -> Option<u16> {
+        let mtu = match destination {
+            SocketAddr::V4(_) => sockopt::ip_mtu(&self.socket),
+            SocketAddr::V6(_) => sockopt::ipv6_mtu(&self.socket),
+        };
+        u16::try_from(mtu.ok()?).ok()
     }
 }
 
@@ -204,7 +232,7 @@ async fn answer(kind: Kind, ends: Ends, open: Arc<Open>, shared: Arc<Shared>) ->
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => refuse(kind, ends, &error, &shared),
+                Err(error) => open.refuse(kind, ends, &error, &shared),
             }
         }
     }
@@ -218,19 +246,22 @@ fn reply(kind: Kind, (source, destination): Ends, data: &[u8]) -> Option<Vec<u8>
     }
 }
 
-/// Tells the container that a datagram did not arrive.
-fn refuse(kind: Kind, (source, destination): Ends, error: &io::Error, shared: &Shared) {
-    let reason = match Errno::from_io_error(error) {
-        Some(Errno::CONNREFUSED) => Unreachable::Port,
-        Some(Errno::NETUNREACH | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Unreachable::Network,
-        Some(Errno::HOSTUNREACH) => Unreachable::Host,
-        Some(Errno::PERM) if kind == Kind::Udp => Unreachable::Prohibited,
-        _ => return,
-    };
-    let answer = match kind {
+/// Why a datagram did not arrive, as far as a container can be told.
+fn reason(kind: Kind, error: &io::Error) -> Option<Unreachable> {
+    match Errno::from_io_error(error)? {
+        Errno::CONNREFUSED => Some(Unreachable::Port),
+        Errno::NETUNREACH | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL => Some(Unreachable::Network),
+        Errno::HOSTUNREACH => Some(Unreachable::Host),
+        Errno::PERM if kind == Kind::Udp => Some(Unreachable::Prohibited),
+        _ => None,
+    }
+}
+
+fn refuse(kind: Kind, (source, destination): Ends, reason: Option<Unreachable>, shared: &Shared) {
+    let answer = reason.and_then(|reason| match kind {
         Kind::Udp => packet::udp_refused(reason, source, destination),
         Kind::Echo => packet::echo_refused(reason, source, destination.ip()),
-    };
+    });
     if let Some(answer) = answer {
         shared.answers.send(&answer, source.ip());
     }

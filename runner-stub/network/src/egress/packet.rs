@@ -99,6 +99,8 @@ pub enum Unreachable {
     Port,
     /// A filter refuses.
     Prohibited,
+    /// Longer than the path carries: that many bytes.
+    TooBig(u16),
 }
 
 impl Unreachable {
@@ -109,11 +111,22 @@ impl Unreachable {
             (Unreachable::Host, IpAddr::V4(_)) => [3, 1],
             (Unreachable::Port, IpAddr::V4(_)) => [3, 3],
             (Unreachable::Prohibited, IpAddr::V4(_)) => [3, 13],
+            (Unreachable::TooBig(_), IpAddr::V4(_)) => [3, 4],
             (Unreachable::Network, IpAddr::V6(_)) => [1, 0],
             (Unreachable::Host, IpAddr::V6(_)) => [1, 3],
             (Unreachable::Port, IpAddr::V6(_)) => [1, 4],
             (Unreachable::Prohibited, IpAddr::V6(_)) => [1, 1],
+            (Unreachable::TooBig(_), IpAddr::V6(_)) => [2, 0],
         }
+    }
+
+    /// What comes after the checksum (RFC 1191; RFC 4443, 3.2, where it takes all four bytes).
+    fn detail(self) -> [u8; 4] {
+        let [high, low] = match self {
+            Unreachable::TooBig(mtu) => mtu.to_be_bytes(),
+            _ => [0, 0],
+        };
+        [0, 0, high, low]
     }
 }
 
@@ -288,6 +301,7 @@ fn unreachable(
 ) -> Option<Vec<u8>> {
     let mut message = vec![0; ICMP_HEADER];
     put(&mut message, 0, &reason.code(sender));
+    put(&mut message, 4, &reason.detail());
     message.extend_from_slice(header);
     message.extend_from_slice(body.get(..8)?);
     fill_icmp(&mut message, destination, sender);
@@ -530,6 +544,11 @@ mod tests {
             assert_eq!((refusal.source, refusal.destination), (far.ip(), web.ip()));
             assert_eq!(refusal.body[..2], if web.is_ipv4() { [3, 3] } else { [1, 4] });
             assert_eq!(parse(&refusal.body[8..]).unwrap().udp().unwrap().destination, far);
+            let narrow = udp_refused(Unreachable::TooBig(1280), web, far).unwrap();
+            assert!(is_summed(&narrow));
+            let narrow = parse(&narrow).unwrap().body;
+            assert_eq!(narrow[..2], if web.is_ipv4() { [3, 4] } else { [2, 0] });
+            assert_eq!(narrow[4..8], [0, 0, 5, 0]);
             let refusal = echo_refused(Unreachable::Host, echo.source, far.ip()).unwrap();
             assert!(is_summed(&refusal));
             let inner = parse(&refusal).unwrap();

@@ -1,7 +1,7 @@
 //! Questions about names that are not the project's: passed on to the device's name servers, or to those of `dns:`.
 //!
 //! A question goes out as it came, from a socket of its own (so from a port that nobody can guess), and the answer comes
-//! back as it is. Servers are asked one after the other. Of the device's servers also those on its loopback are asked
+//! back as it is. Servers are asked one after the other, until one knows more than that it cannot help. Of the device's servers also those on its loopback are asked
 //! (systemd-resolved is one), because it is the device that asks; of those in a Compose file they are not.
 
 use std::io;
@@ -56,7 +56,7 @@ impl Forwarder {
         Forwarder { host, resolv_conf, permits: Semaphore::new(QUESTIONS) }
     }
 
-    /// The answer of whoever answers first; a failure when nobody does.
+    /// The answer of whoever answers first and is able to; else a failure, theirs if there is one.
     pub(super) async fn forward(
         &self,
         query: &[u8],
@@ -74,14 +74,17 @@ impl Forwarder {
             return answer::refuse(query, Rcode::NXDOMAIN);
         }
         let patience = PATIENCE / u32::try_from(servers.len()).unwrap_or(1);
+        let mut failure = None;
         for server in servers {
             let is_neighbour = names.are_near(asker, server);
             let asked = timeout(patience, self.ask(query, server, is_neighbour, transport));
-            if let Ok(Ok(reply)) = asked.await {
-                return Some(reply);
+            match asked.await {
+                Ok(Ok(reply)) if is_failure(&reply) => failure = Some(reply),
+                Ok(Ok(reply)) => return Some(reply),
+                _ => {}
             }
         }
-        answer::refuse(query, Rcode::SERVFAIL)
+        failure.or_else(|| answer::refuse(query, Rcode::SERVFAIL))
     }
 
     async fn ask(
@@ -136,6 +139,12 @@ fn is_answer(query: &[u8], reply: &[u8]) -> bool {
     reply.header().qr()
         && reply.header().id() == query.header().id()
         && reply.sole_question().is_ok_and(|theirs| query.sole_question().is_ok_and(|ours| ours == theirs))
+}
+
+/// Whether an answer says that its server cannot help, so that another may. The C library goes on after the same ones.
+fn is_failure(reply: &[u8]) -> bool {
+    Message::from_octets(reply)
+        .is_ok_and(|reply| [Rcode::SERVFAIL, Rcode::NOTIMP, Rcode::REFUSED].contains(&reply.header().rcode()))
 }
 
 /// The servers that a resolv.conf names, as far as they are asked.

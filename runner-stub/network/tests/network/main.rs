@@ -9,8 +9,10 @@ mod addresses;
 mod egress;
 mod isolation;
 mod names;
+mod path;
 mod ports;
 mod project;
+mod soak;
 mod support;
 mod uplink;
 

@@ -2,17 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dpack_network::{Client, Port};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::roles::{CUTS, is_noise, noise_sum, send_noise, take_all};
-use crate::support::{Project, descriptors, published, seconds, tcp, wait_until};
-
-/// Descriptors that the network process keeps for later: pipes, of each of its threads.
-const SPARE: usize = 64;
+use crate::support::{Project, SPARE, descriptors, private_memory, published, tcp, wait_until};
 
 #[test]
 fn ten_thousand_idle_connections_are_held() {
@@ -53,13 +50,6 @@ fn ten_thousand_idle_connections_are_held() {
     }
     wait_until("all have ended", || client.status().unwrap().connections == 0);
     wait_until("descriptors are closed", || descriptors(pid) <= before + SPARE);
-}
-
-/// Resident memory that is the process's own, in KiB (proc_pid_smaps(5)).
-fn private_memory(pid: u32) -> usize {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let lines = text.lines().filter(|line| line.starts_with("Private_"));
-    lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()).sum()
 }
 
 #[test]
@@ -127,33 +117,6 @@ fn a_path_that_loses_packets_loses_no_bytes() {
     }
     assert!(web.lost() > 0);
     wait_until("all have ended", || client.status().unwrap().connections == 0);
-}
-
-#[test]
-fn short_connections_without_end_leave_nothing_behind() {
-    let (project, mut client) = Project::start(&["default"]);
-    let web = project.container("web");
-    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
-    let _service = web.serve("exchange", "80");
-    let pid = project.network.pid();
-    exchange(published(&attached), 10);
-    wait_until("the first connection has ended", || client.status().unwrap().connections == 0);
-    let before = descriptors(pid);
-
-    // Five minutes at full speed: DPACK_TEST_SECONDS=300.
-    let (end, mut count) = (Instant::now() + seconds(2), 0_u64);
-    while Instant::now() < end {
-        let address = published(&attached);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..50).for_each(|number| exchange(address, number * 37)));
-            }
-        });
-        count += 200;
-    }
-    println!("{count} connections");
-    wait_until("all have ended", || client.status().unwrap().connections == 0);
-    wait_until("descriptors are closed", || descriptors(pid) <= before + SPARE);
 }
 
 #[test]

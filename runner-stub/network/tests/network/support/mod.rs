@@ -2,6 +2,7 @@
 //!
 //! Processes in it are this test program again ([`run_role`]) or small programs of the system, entered by nsenter(1).
 
+pub(crate) mod path;
 pub(crate) mod roles;
 
 use std::fs::File;
@@ -9,12 +10,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dpack_network::{Attach, Attached, Client, Membership, Namespace, NetworkConfig, Port, Protocol};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Descriptors that the network process keeps for later: pipes, of each of its threads.
+pub(crate) const SPARE: usize = 64;
 
 /// A child that ends with its owner.
 pub(crate) struct Process(pub(crate) Child);
@@ -35,7 +39,7 @@ impl Drop for Process {
 pub(crate) struct Project {
     pub(crate) folder: tempfile::TempDir,
     /// Holds the folders of all projects of a user.
-    runtime: Rc<tempfile::TempDir>,
+    runtime: Arc<tempfile::TempDir>,
     /// Holds the user namespace.
     user: Process,
     /// Holds the network namespace, as a shim does.
@@ -58,7 +62,7 @@ impl Project {
 
     /// Another project of the same user.
     pub(crate) fn beside(other: &Project, networks: &[&str]) -> (Project, Client) {
-        Project::on(false, Rc::clone(&other.runtime), &configs(networks))
+        Project::on(false, Arc::clone(&other.runtime), &configs(networks))
     }
 
     /// With a device of its own: a network namespace in which 198.51.100.1 is the only address besides loopback.
@@ -73,10 +77,14 @@ impl Project {
             "-c",
             "echo up && exec sleep infinity",
         ]));
-        Project::of(user, true, Rc::clone(&other.runtime), networks)
+        Project::of(user, true, Arc::clone(&other.runtime), networks)
     }
 
-    fn on(has_device: bool, runtime: Rc<tempfile::TempDir>, networks: &[NetworkConfig]) -> (Project, Client) {
+    fn on(
+        has_device: bool,
+        runtime: Arc<tempfile::TempDir>,
+        networks: &[NetworkConfig],
+    ) -> (Project, Client) {
         const DEVICE: &str = "ip link set lo up && ip link add out0 type veth peer name out1 &&
             ip link set out0 up && ip link set out1 up &&
             ip addr add 198.51.100.1/24 dev out0 && ip route add 192.0.2.0/24 dev out0 &&
@@ -95,7 +103,7 @@ impl Project {
     fn of(
         user: Process,
         has_device: bool,
-        runtime: Rc<tempfile::TempDir>,
+        runtime: Arc<tempfile::TempDir>,
         networks: &[NetworkConfig],
     ) -> (Project, Client) {
         let folder = tempfile::tempdir_in(runtime.path()).unwrap();
@@ -325,6 +333,13 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// Resident memory that is the process's own, in KiB (proc_pid_smaps(5)).
+pub(crate) fn private_memory(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("Private_"));
+    lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()).sum()
+}
+
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + START_LIMIT;
     while !condition() {
@@ -339,8 +354,8 @@ pub(crate) fn seconds(usual: u64) -> Duration {
     Duration::from_secs(asked.map_or(usual, |text| text.parse().unwrap()))
 }
 
-fn runtime() -> Rc<tempfile::TempDir> {
-    Rc::new(tempfile::tempdir().unwrap())
+fn runtime() -> Arc<tempfile::TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
 }
 
 fn socket(folder: &Path) -> PathBuf {

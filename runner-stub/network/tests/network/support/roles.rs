@@ -25,7 +25,13 @@ pub(crate) fn play() {
         "witness" => witness(&argument),
         "take" => take(&argument),
         "send-after-end" => send_after_end(&argument),
-        "ask-udp" => ask_udp(&argument),
+        "ask-udp" => ask_udp(&argument, PATIENCE),
+        "ask-udp-patiently" => ask_udp(&argument, PATIENCE * 3),
+        "ask-udp-often" => ask_udp_often(&argument),
+        "measure-path" => measure_path(&argument),
+        "crowd" => crowd(&argument),
+        "hurry" => hurry(&argument),
+        "bad-link" => super::path::relay(&argument),
         "ask-tcp" => ask_tcp(&argument, PATIENCE),
         "ask-tcp-patiently" => ask_tcp(&argument, PATIENCE * 3),
         "ask-many" => ask_many(&argument),
@@ -268,20 +274,124 @@ pub(crate) fn is_noise(bytes: &[u8], seed: u64) -> bool {
 }
 
 /// `address:port hex` -> the answer in hexadecimal, or `none`.
-fn ask_udp(argument: &str) {
+fn ask_udp(argument: &str, patience: Duration) {
     let (address, packet) = argument.split_once(' ').unwrap();
-    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-    let socket = UdpSocket::bind(any).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut reply = [0; 65_536];
-    let asked = socket
-        .connect(address)
-        .and_then(|()| socket.send(&from_hex(packet)))
-        .and_then(|_| socket.recv(&mut reply));
+    let asked = connected_udp(address).and_then(|socket| {
+        socket.set_read_timeout(Some(patience))?;
+        socket.send(&from_hex(packet))?;
+        socket.recv(&mut reply)
+    });
     match asked {
         Ok(length) => println!("\nreply {}", to_hex(&reply[..length])),
         Err(_) => println!("\nreply none"),
     }
+}
+
+fn connected_udp(address: &str) -> std::io::Result<UdpSocket> {
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+/// `address:port count`: sends so many datagrams of different lengths to the role [`udp_echo`], a few ahead; how many came
+/// back as they were, and how many did not.
+fn ask_udp_often(argument: &str) {
+    const WINDOW: u64 = 8;
+    let (address, count) = argument.split_once(' ').unwrap();
+    let count: u64 = count.parse().unwrap();
+    let socket = connected_udp(address).unwrap();
+    // A number, and noise that depends on it.
+    let datagram = |number: u64| {
+        let mut datagram = number.to_be_bytes().to_vec();
+        send_noise(&mut datagram, 37 * number % 1400, number + 1).unwrap();
+        datagram
+    };
+    let mut right = std::collections::BTreeSet::new();
+    let mut wrong = 0;
+    let mut take = |patience: Duration| {
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let mut reply = [0; 65_536];
+        let Ok(length) = socket.recv(&mut reply) else { return false };
+        let number = reply.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        if number < count && reply[..length] == datagram(number) {
+            right.insert(number);
+        } else {
+            wrong += 1;
+        }
+        true
+    };
+    for number in 0..count {
+        socket.send(&datagram(number)).unwrap();
+        if number >= WINDOW {
+            take(PATIENCE / 60);
+        }
+    }
+    while take(PATIENCE / 3) {}
+    println!("\nreply {} {wrong}", right.len());
+}
+
+/// `address:port length`: sends datagrams that must not be fragmented until the kernel knows what the path carries, then one
+/// as long as that; its length if it comes back.
+fn measure_path(argument: &str) {
+    use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+    let (address, length) = argument.split_once(' ').unwrap();
+    let socket = connected_udp(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let is_ipv4 = !address.starts_with('[');
+    match is_ipv4 {
+        true => sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO),
+        false => sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DO),
+    }
+    .unwrap();
+    socket.send(&vec![7; length.parse().unwrap()]).unwrap();
+    let told = socket.recv(&mut [0; 65_536]).map_err(|error| error.raw_os_error());
+    let told = told == Err(Some(rustix::io::Errno::MSGSIZE.raw_os_error()));
+    let mtu = if is_ipv4 { sockopt::ip_mtu(&socket) } else { sockopt::ipv6_mtu(&socket) }.unwrap();
+    // Headers of IP and of UDP.
+    let longest = mtu as usize - if is_ipv4 { 28 } else { 48 };
+    let echoed = socket.send(&vec![7; longest]).and_then(|_| socket.recv(&mut [0; 65_536]));
+    println!("\nreply told {told}, {mtu}, echoed {}", echoed.is_ok_and(|length| length == longest));
+}
+
+/// `address:port count`: so many connections at once, silent until it is killed; those that are not let in try on.
+fn crowd(argument: &str) {
+    let (address, count) = argument.split_once(' ').unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    for _ in 0..count.parse().unwrap() {
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            while stream.read(&mut [0]).is_ok_and(|length| length > 0) {}
+        });
+    }
+    println!("\nup");
+    std::thread::park();
+}
+
+/// `milliseconds address:port...`: short connections to the role [`exchange`] for so long, 250 a second to each address as far
+/// as the machine keeps up; how many there were, if every byte was right.
+fn hurry(argument: &str) {
+    const PACE: Duration = Duration::from_millis(4);
+    let (duration, addresses) = argument.split_once(' ').unwrap();
+    let duration = Duration::from_millis(duration.parse().unwrap());
+    let begin = std::time::Instant::now();
+    let hurry = |address: &str| {
+        let mut count = 0;
+        while begin.elapsed() < duration {
+            assert!(is_exchanged(address, u64::from(count) * 37 % 2000), "{address}");
+            count += 1;
+            std::thread::sleep((begin + PACE * count).saturating_duration_since(std::time::Instant::now()));
+        }
+        count
+    };
+    let hurry = &hurry;
+    let count: u32 = std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            addresses.split(' ').map(|address| scope.spawn(move || hurry(address))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    println!("\nreply {count}");
 }
 
 /// `server name address count`: asks for the address of the name, always a window ahead; how many answers were right.
@@ -387,15 +497,17 @@ fn connect(address: &str) {
 /// `address:port length`: what [`exchange`] is for. Tells whether every byte was right both ways.
 fn send(argument: &str) {
     let (address, length) = argument.split_once(' ').unwrap();
-    let length: u64 = length.parse().unwrap();
+    println!("\nreply {}", is_exchanged(address, length.parse().unwrap()));
+}
+
+fn is_exchanged(address: &str, length: u64) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     let sent = send_noise(&mut stream, length, 1).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut told = [0; 41];
     stream.read_exact(&mut told).unwrap();
-    let is_right = told == *format!("{length:020} {sent:020}").as_bytes()
-        && take_all(&mut stream) == (length, noise_sum(length, 2));
-    println!("\nreply {is_right}");
+    told == *format!("{length:020} {sent:020}").as_bytes()
+        && take_all(&mut stream) == (length, noise_sum(length, 2))
 }
 
 /// Accepts on an address and port, for ever; tells each client its address.
@@ -409,25 +521,40 @@ fn listen(address: &str) {
     }
 }
 
-/// A name server that knows one name: `known.example` has address 203.0.113.7.
-fn dns(address: &str) {
+/// `address [manner]`: a name server that knows one name: `known.example` has address 203.0.113.7. It answers at once, `slow`,
+/// only that it cannot (`failing`), or `garbage`.
+fn dns(argument: &str) {
     use domain::base::iana::{Class, Rcode};
     use domain::base::{Message, MessageBuilder};
     use domain::rdata::A;
-    let reply = |query: &[u8]| {
+    let (address, manner) = argument.split_once(' ').unwrap_or((argument, ""));
+    let manner = manner.to_owned();
+    let is_garbage = manner == "garbage";
+    let replies = move |query: &[u8]| {
+        if is_garbage {
+            return garbage(query);
+        }
         let query = Message::from_octets(query).unwrap();
         let question = query.sole_question().unwrap();
         let is_known = question.qname().to_string() == "known.example";
-        let rcode = if is_known { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        let rcode = match manner.as_str() {
+            "failing" => Rcode::SERVFAIL,
+            _ if is_known => Rcode::NOERROR,
+            _ => Rcode::NXDOMAIN,
+        };
+        if manner == "slow" {
+            std::thread::sleep(PATIENCE / 2);
+        }
         let mut answer = MessageBuilder::new_vec().start_answer(&query, rcode).unwrap();
-        if is_known {
+        if rcode == Rcode::NOERROR {
             answer.push((question.qname(), Class::IN, 60, A::new([203, 0, 113, 7].into()))).unwrap();
         }
-        answer.finish()
+        vec![answer.finish()]
     };
     let socket = UdpSocket::bind(address).unwrap();
     let listener = TcpListener::bind(address).unwrap();
     println!("\nup");
+    let replies_by_tcp = replies.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -435,16 +562,58 @@ fn dns(address: &str) {
             stream.read_exact(&mut length).unwrap();
             let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
             stream.read_exact(&mut query).unwrap();
-            let reply = reply(&query);
-            stream.write_all(&u16::try_from(reply.len()).unwrap().to_be_bytes()).unwrap();
-            stream.write_all(&reply).unwrap();
+            // Whoever has seen enough goes.
+            for reply in replies_by_tcp(&query) {
+                let _ = stream.write_all(&u16::try_from(reply.len()).unwrap().to_be_bytes());
+                let _ = stream.write_all(&reply);
+            }
+            if is_garbage {
+                // Less than the length says.
+                let _ = stream.write_all(&[0xff, 0xff, 0, 1]);
+            }
         }
     });
     let mut query = [0; 4096];
     loop {
         let (length, peer) = socket.recv_from(&mut query).unwrap();
-        socket.send_to(&reply(&query[..length]), peer).unwrap();
+        for reply in replies(&query[..length]) {
+            let _ = socket.send_to(&reply, peer);
+        }
     }
+}
+
+/// Everything but an answer.
+fn garbage(query: &[u8]) -> Vec<Vec<u8>> {
+    let changed = |at: usize, value: u8| {
+        let mut packet = query.to_vec();
+        packet[at] = value;
+        packet
+    };
+    // The highest bit of the third byte makes a query an answer, the fifth and sixth count questions (RFC 1035, 4.1.1).
+    let answer = changed(2, query[2] | 0x80);
+    let answer_but = |at: usize, value: u8| {
+        let mut packet = answer.clone();
+        packet[at] = value;
+        packet
+    };
+    let mut noise = vec![0; 512];
+    Noise(u64::from(query[1])).fill(&mut noise);
+    vec![
+        Vec::new(),
+        vec![0],
+        query.to_vec(),
+        answer[..12].to_vec(),
+        answer[..answer.len() - 1].to_vec(),
+        answer_but(1, query[1] ^ 1),
+        answer_but(5, 0),
+        answer_but(5, 2),
+        // Another name, a name that points to itself, another kind of record.
+        answer_but(13, b'?'),
+        [&answer[..12], &[0xc0, 12], &answer[answer.len() - 4..]].concat(),
+        answer_but(answer.len() - 3, 99),
+        [&query[..2], &noise].concat(),
+        noise,
+    ]
 }
 
 /// `address hex`: an echo request that carries this, after its sequence number; what comes back.
