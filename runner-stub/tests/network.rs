@@ -140,6 +140,9 @@ fn networks_are_shown_as_docker_shows_them_and_as_people_read_them() {
         json!({"a": "b", "com.docker.compose.network": "inside", "com.docker.compose.project": "test"})
     );
     assert_eq!(shown[1]["Internal"], json!(false));
+    assert_eq!(inside["WayOut"], json!({"IPv4": "none"}));
+    // As root on a device that lets us.
+    assert!([json!({"IPv4": "relay"}), json!({"IPv4": "kernel"})].contains(&shown[1]["WayOut"]), "{shown}");
     let containers = inside["Containers"].as_object().unwrap();
     assert_eq!(containers.len(), 3);
     for (id, endpoint) in containers {
@@ -225,7 +228,7 @@ fn doctor_looks_at_networks_that_run_and_at_those_that_do_not() {
     assert_eq!(nobody.unwrap().1, "warning");
 }
 
-/// A process that holds a network namespace, made ready by a script; both end with it.
+/// A process that holds a network namespace, made ready by a script, or that runs in one; it ends with this.
 struct Host(std::process::Child);
 
 impl Host {
@@ -271,15 +274,22 @@ fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
     let far = Host::new("true");
     assert_eq!(device.told(&format!("ip link set out1 netns {}", far.0.id())), "");
     assert_eq!(far.told("ip link set out1 up && ip addr add 198.51.100.2/24 dev out1"), "");
-    let mut server = far.command("exec busybox nc -ll -p 7000 -e echo outside").spawn().unwrap();
+    let _server = Host(far.command("exec busybox nc -ll -p 7000 -e echo outside").spawn().unwrap());
     let app = app().on_the_device_of(device.0.id());
     let before = device.told("nft list tables; cat /proc/sys/net/ipv4/ip_forward");
     app.ok(&["up", "-d"]);
 
     let go = || app.run(&["exec", "-T", "web", "sh", "-c", "nc 198.51.100.2 7000 < /dev/null"]).out;
     eventually("the server listens", || go() == "outside\n");
-    let report = app.run(&["doctor", "--network"]).out;
-    assert!(report.contains("the kernel forwards"), "{report}");
+    let told = || {
+        let shown: Value =
+            serde_json::from_str(&app.ok(&["network", "inspect", "front", "--format", "json"])).unwrap();
+        let text = app.ok(&["network", "inspect", "front"]) + &app.run(&["doctor", "--network"]).out;
+        (shown[0]["WayOut"]["IPv4"].as_str().unwrap().to_owned(), text)
+    };
+    let (way, text) = told();
+    assert!(way == "kernel" && text.contains("IPv4 forwarded by the kernel"), "{way} {text}");
+    assert!(text.contains("the kernel forwards what goes out"), "{text}");
     assert!(device.told("nft list tables").contains("table ip dp-"));
     // Still in a user namespace of its own.
     let map = app.ok(&["exec", "-T", "web", "cat", "/proc/self/uid_map"]);
@@ -292,11 +302,18 @@ fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
     app.ok(&["restart", "-t", "0", "web"]);
     assert_eq!(go(), "outside\n");
 
+    // What is shown is what is there, not what was made.
+    let taken =
+        "for link in $(ip -o link | sed -n 's/.* \\(dp-[^@:]*\\).*/\\1/p'); do ip link delete $link; done";
+    assert_eq!(device.told(taken), "");
+    assert_eq!(go(), "outside\n");
+    let (way, text) = told();
+    assert!(way == "relay" && text.contains("IPv4 relayed"), "{way} {text}");
+    assert!(text.contains("connections are relayed"), "{text}");
+
     app.ok(&["down", "-t", "0"]);
     assert_eq!(device.told("nft list tables; cat /proc/sys/net/ipv4/ip_forward"), before);
     assert!(!device.told("ip -o link").contains("dp-"));
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]

@@ -229,6 +229,10 @@ pub struct Status {
     pub outgoing: u64,
     /// DNS questions answered since the start.
     pub dns_queries: u64,
+    /// Whether the kernel itself forwards what goes out over IPv4; else it is relayed, as IPv6 always is. A process of an
+    /// earlier build does not tell.
+    #[serde(default)]
+    pub forwarded: Option<bool>,
 }
 
 /// State of one network.

@@ -164,7 +164,7 @@ impl Project {
         self.topology.bridge(network).ok_or_else(missing)
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&mut self) -> Status {
         let containers: BTreeSet<&String> = self.interfaces.keys().chain(self.ports.containers()).collect();
         let describe = |container: &String| ContainerStatus {
             container: container.clone(),
@@ -178,6 +178,7 @@ impl Project {
             connections: self.ports.connections(),
             outgoing: self.egress.as_ref().map_or(0, Egress::flows),
             dns_queries: self.names.queries(),
+            forwarded: Some(self.topology.has_uplink()),
         }
     }
 }

@@ -289,6 +289,11 @@ impl Topology {
         self.bridges.values().find(is_meant).map(|bridge| bridge.index)
     }
 
+    /// Whether root has given the namespace a way out of the kernel's own ([`uplink`]).
+    pub(crate) fn has_uplink(&mut self) -> bool {
+        links::find(&mut self.netlink, links::UPLINK).is_ok()
+    }
+
     /// Networks with their bridges, by sorted key.
     pub(crate) fn networks(&self) -> Vec<NetworkStatus> {
         let mut networks: Vec<NetworkStatus> = self

@@ -14,6 +14,8 @@ use crate::failure::Failure;
 
 /// How long a name server or a container may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Name of a check.
+const PROCESS: &str = "network process";
 /// A question that every resolver answers: the name servers of the root (RFC 1035, 4.1).
 const ROOT_SERVERS: [u8; 17] = [0x64, 0x70, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
 
@@ -21,8 +23,16 @@ const ROOT_SERVERS: [u8; 17] = [0x64, 0x70, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 
 pub(super) fn checks(settings: &Settings) -> Vec<Check> {
     let mut checks = vec![low_ports(), ping(), connections(), outside()];
     checks.extend(name_servers());
-    checks.extend(settings.is_root().then(|| uplink(settings)));
-    checks.extend(running(settings));
+    let running = running(settings);
+    checks.extend(way_out(settings, &running));
+    match running {
+        Ok(Some(status)) => checks.extend(network_process(&status)),
+        Ok(None) => {
+            let detail = "does not run; the first service on a network starts it";
+            checks.push(Check::new(PROCESS, Verdict::Ok, detail));
+        }
+        Err(failure) => checks.push(Check::failed(PROCESS, failure)),
+    }
     checks
 }
 
@@ -67,17 +77,25 @@ fn ping() -> Check {
     }
 }
 
-/// What goes out is forwarded by the kernel, if root asks for it and nothing else has a say in that.
-fn uplink(settings: &Settings) -> Check {
-    let name = "way out";
-    if dpack_network::uplink::is_connected(&settings.project.network_socket()) {
-        return Check::new(name, Verdict::Ok, "the kernel forwards what goes out and translates addresses");
-    }
-    let detail = match dpack_network::uplink::try_out() {
-        Ok(()) => "the kernel will forward what goes out and translate addresses".to_owned(),
-        Err(error) => format!("connections are relayed: {}", Failure::of(&error.into())),
+/// By what packets go out: what the running network process sees in the project's namespace, else what is to be expected.
+fn way_out(settings: &Settings, running: &Result<Option<Status>, Failure>) -> Option<Check> {
+    let forwarded = running.as_ref().ok().and_then(|status| status.as_ref()?.forwarded);
+    let expected = || match settings.is_root().then(dpack_network::uplink::try_out)? {
+        Ok(()) if forwarded.is_none() => {
+            Some("the kernel will forward it and translate addresses".to_owned())
+        }
+        Ok(()) => Some("the kernel will forward it when all containers have been started anew".to_owned()),
+        Err(error) => Some(Failure::of(&error.into()).to_string()),
     };
-    Check::new(name, Verdict::Ok, detail)
+    let detail = match forwarded {
+        Some(true) => "the kernel forwards what goes out over IPv4 and translates addresses".to_owned(),
+        Some(false) => match expected() {
+            Some(reason) => format!("connections are relayed: {reason}"),
+            None => "connections are relayed".to_owned(),
+        },
+        None => expected()?,
+    };
+    Some(Check::new("way out", Verdict::Ok, detail))
 }
 
 /// Two descriptors for each connection (`dpack_network`).
@@ -140,37 +158,26 @@ fn answers(server: IpAddr) -> std::io::Result<()> {
     socket.recv(&mut [0; 512]).map(drop)
 }
 
-/// The network process, and whether somebody listens behind each published port.
-fn running(settings: &Settings) -> Vec<Check> {
-    let name = "network process";
-    let status = match client(settings) {
-        Ok(None) => {
-            return vec![Check::new(
-                name,
-                Verdict::Ok,
-                "does not run; the first service on a network starts it",
-            )];
-        }
-        Ok(Some(mut client)) => client.status().map_err(|error| Failure::of(&error.into())),
-        Err(error) => Err(Failure::of(&error)),
-    };
-    match status {
-        Ok(status) => {
-            let detail = format!(
-                "process {}: {} networks, {} containers, {} connections in and {} out, {} DNS questions",
-                status.pid,
-                status.networks.len(),
-                status.containers.len(),
-                status.connections,
-                status.outgoing,
-                status.dns_queries
-            );
-            let mut checks = vec![Check::new(name, Verdict::Ok, detail)];
-            checks.extend(published(&status));
-            checks
-        }
-        Err(failure) => vec![Check::failed(name, failure)],
-    }
+/// State of the network process, if there is one.
+fn running(settings: &Settings) -> Result<Option<Status>, Failure> {
+    let client = client(settings).map_err(|error| Failure::of(&error))?;
+    client.map(|mut client| client.status()).transpose().map_err(|error| Failure::of(&error.into()))
+}
+
+/// How much is going on, and whether somebody listens behind each published port.
+fn network_process(status: &Status) -> Vec<Check> {
+    let detail = format!(
+        "process {}: {} networks, {} containers, {} connections in and {} out, {} DNS questions",
+        status.pid,
+        status.networks.len(),
+        status.containers.len(),
+        status.connections,
+        status.outgoing,
+        status.dns_queries
+    );
+    let mut checks = vec![Check::new(PROCESS, Verdict::Ok, detail)];
+    checks.extend(published(status));
+    checks
 }
 
 fn published(status: &Status) -> Vec<Check> {

@@ -25,6 +25,8 @@ struct View<'a> {
     /// None while it is not up.
     status: Option<&'a NetworkStatus>,
     containers: Vec<&'a ContainerStatus>,
+    /// [`Status::forwarded`]
+    forwarded: Option<bool>,
 }
 
 /// `network inspect`
@@ -68,10 +70,23 @@ fn view<'a>(project: &'a Project, key: &'a str, status: Option<&'a Status>) -> O
         network: project.networks.get(key)?,
         status: running,
         containers: containers.filter(is_on).collect(),
+        forwarded: status.and_then(|status| status.forwarded),
     })
 }
 
 impl View<'_> {
+    /// What takes packets of each family that the network has to the outside, in a word and for people. Empty while it is not
+    /// up.
+    fn ways_out(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        let gateways = self.status.iter().flat_map(|status| &status.gateways);
+        gateways.map(|gateway| match (gateway.addr().is_ipv4(), self.forwarded) {
+            (true, Some(true)) => ("IPv4", "kernel", "IPv4 forwarded by the kernel"),
+            (true, Some(false)) => ("IPv4", "relay", "IPv4 relayed"),
+            (true, None) => ("IPv4", "unknown", "IPv4 with a way out"),
+            (false, _) => ("IPv6", "relay", "IPv6 relayed"),
+        })
+    }
+
     fn json(&self, ids: &BTreeMap<&str, &str>) -> Value {
         let endpoints = self.containers.iter().flat_map(|container| {
             let here = container.interfaces.iter().filter(|interface| interface.network == self.key);
@@ -99,6 +114,10 @@ impl View<'_> {
         let mut labels = self.network.labels.clone();
         labels.insert("com.docker.compose.network".to_owned(), self.key.to_owned());
         labels.insert("com.docker.compose.project".to_owned(), self.project.to_owned());
+        let ways_out: BTreeMap<&str, &str> = self
+            .ways_out()
+            .map(|(family, way, _)| (family, if self.network.internal { "none" } else { way }))
+            .collect();
         json!({
             "Name": self.network.name,
             "Id": Digest::of(self.network.name.as_bytes()).hex(),
@@ -115,6 +134,7 @@ impl View<'_> {
             "Containers": containers,
             "Options": options(&self.network.driver_opts),
             "Labels": labels,
+            "WayOut": ways_out,
         })
     }
 
@@ -126,8 +146,11 @@ impl View<'_> {
                     .gateways
                     .iter()
                     .map(|gateway| format!("{}, gateway and DNS {}", gateway.trunc(), gateway.addr()));
-                let subnets = subnets.collect::<Vec<_>>().join(", ");
-                let outside = if self.network.internal { "no way out" } else { "with a way out" };
+                let subnets = listed(subnets);
+                let outside = match self.network.internal {
+                    true => "no way out".to_owned(),
+                    false => listed(self.ways_out().map(|(_, _, text)| text.to_owned())),
+                };
                 writeln!(text, ": {subnets}, bridge {}, {outside}", status.bridge)
             }
             None => writeln!(text, ": not up"),
@@ -138,7 +161,7 @@ impl View<'_> {
                 table.row([
                     format!("  {}", container.container),
                     interface.name.clone(),
-                    interface.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                    listed(interface.addresses.iter().map(ToString::to_string)),
                     interface.mac.clone(),
                     ports(container),
                 ]);
@@ -173,5 +196,9 @@ fn ports(container: &ContainerStatus) -> String {
     let each = container.ports.iter().flat_map(|port| {
         port.addresses.iter().map(move |address| format!("{address}->{}/{}", port.target, port.protocol))
     });
+    listed(each)
+}
+
+fn listed(each: impl Iterator<Item = String>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
