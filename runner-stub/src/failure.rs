@@ -3,7 +3,7 @@
 //! Every other error is wrapped by `anyhow`; `Failure::of` finds the [`Failure`] in the chain, if there is one. The same
 //! value crosses the socket between supervisor and command line.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,16 @@ impl Failure {
                 .find_map(|cause| cause.downcast_ref::<dpack_sandbox::Error>())
                 .and_then(|e| e.hint())
         };
-        Self { message, hint: hint.or(within.hint).or_else(sandbox), ..within }
+        let full = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_full);
+        let room = || full.then(|| "free some space there; `down` needs none".to_owned());
+        let kind = if full && within.kind == Kind::Internal { Kind::Environment } else { within.kind };
+        Self { kind, message, hint: hint.or(within.hint).or_else(sandbox).or_else(room), ..within }
     }
+}
+
+/// No space, or none for this user.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Failure {

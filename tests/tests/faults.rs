@@ -392,7 +392,12 @@ for room in 64 1024 2048 3072 4096 6144 8192 16384; do
   [ $status != 0 ] || break
   printf 'left %s\n' $(find .local/share/dpack -type f -size +64k 2>/dev/null) $(ls -d .local/share/dpack/layers/*/tmp.* 2>/dev/null)
 done
-/in/APPLICATION exec web cat /www/index.html && /in/APPLICATION down -v -t 0 2>&1
+/in/APPLICATION exec web cat /www/index.html
+printf '\n== full\n'
+cat /dev/zero >rest 2>/dev/null
+/in/APPLICATION stop -t 0 idle 2>&1; printf 'stopped %s\n' $?
+/in/APPLICATION down -v -t 0 2>&1; printf 'down %s\n' $?
+printf 'left %s\n' $(ls .local/share/dpack/projects/*)
 "#;
 
 #[test]
@@ -408,7 +413,7 @@ fn a_full_disk_is_one_clear_error_and_room_is_the_remedy() -> Result<()> {
     let vm = Vm::for_platform(host()?.platform).user().disk(&disk).file(&executable);
     let output = vm.run(&script)?.success()?;
     let attempts: Vec<&str> = output.stdout.split("\n== ").skip(1).collect();
-    let (last, refused) = attempts.split_last().context("no attempt")?;
+    let [refused @ .., last, full] = &attempts[..] else { anyhow::bail!("{}", output.stdout) };
     assert!(!refused.is_empty(), "no disk was small enough: {}", output.stdout);
     for attempt in refused {
         assert!(attempt.contains("status 3\n"), "{attempt}");
@@ -421,6 +426,10 @@ fn a_full_disk_is_one_clear_error_and_room_is_the_remedy() -> Result<()> {
         );
     }
     assert!(last.contains("status 0\n") && last.contains("ding\n"), "{last}");
+    assert!(full.contains("stopped 3\n") && full.contains("hint: free some space"), "{full}");
+    assert!(full.contains("down 0\n"), "what frees space needs none: {full}");
+    let left: Vec<&str> = full.lines().filter_map(|line| line.strip_prefix("left ")).collect();
+    assert_eq!(left, ["supervisor.lock", "supervisor.log"], "{full}");
     Ok(())
 }
 

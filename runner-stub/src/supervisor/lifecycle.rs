@@ -58,11 +58,12 @@ impl Supervisor {
         events::append(&self.project, &unit.identity, "start", &[]);
         unit.running.set(true);
         unit.changed.notify_waiters();
-        unit.set_health(unit.identity.healthcheck.as_ref().map(|_| Health::starting()))?;
-        unit.supervise(|supervision| supervision.ports = started.ports)?;
+        // It runs, and is watched, whether or not the disk has room for these.
+        let healthy = unit.set_health(unit.identity.healthcheck.as_ref().map(|_| Health::starting()));
+        let recorded = unit.supervise(|supervision| supervision.ports = started.ports);
         self.watch_health(unit);
         self.watch(unit, started.shim);
-        Ok(())
+        healthy.and(recorded)
     }
 
     /// Watches a shim that an earlier supervisor started.
@@ -204,9 +205,16 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops a container: its signal, a grace period, SIGKILL. It is not started again.
+    /// Stops a container; it is not started again. Where that cannot be recorded, it is stopped all the same and the error
+    /// comes afterwards.
     pub(crate) async fn stop(self: &Rc<Self>, unit: &Rc<Unit>, timeout: Option<u32>) -> Result<()> {
-        unit.supervise(|supervision| (supervision.wanted, supervision.restarting) = (false, false))?;
+        let recorded = unit.unwanted();
+        self.end(unit, timeout).await?;
+        recorded
+    }
+
+    /// Ends what nobody wants any more: its signal, a grace period, SIGKILL.
+    async fn end(self: &Rc<Self>, unit: &Rc<Unit>, timeout: Option<u32>) -> Result<()> {
         let _busy = unit.busy.lock().await;
         if !unit.running.get() {
             return Ok(());
@@ -270,12 +278,18 @@ impl Supervisor {
         reporter: &Reporter,
     ) -> Result<()> {
         let name = &unit.identity.name;
-        if unit.running.get() {
+        // A full disk has no room for the record, and the removal makes some: what is removed needs none.
+        if let Err(error) = unit.unwanted() {
+            note(&error);
+        }
+        let runs = unit.running.get();
+        if runs {
             reporter.container(name, Phase::Stopping);
-            self.stop(unit, timeout).await?;
+        }
+        self.end(unit, timeout).await?;
+        if runs {
             reporter.container(name, Phase::Stopped);
         }
-        self.stop(unit, timeout).await?;
         reporter.container(name, Phase::Removing);
         self.remove(unit).await?;
         reporter.container(name, Phase::Removed);
@@ -286,12 +300,10 @@ impl Supervisor {
     /// `daemon/kill.go`).
     pub(crate) fn kill(&self, unit: &Unit, signal: Signal) -> Result<()> {
         let stop: Signal = unit.identity.stop_signal.parse().unwrap_or(Signal::TERM);
-        if signal == Signal::KILL || signal == stop {
-            unit.supervise(|supervision| (supervision.wanted, supervision.restarting) = (false, false))?;
-        }
+        let recorded = if signal == Signal::KILL || signal == stop { unit.unwanted() } else { Ok(()) };
         self.send(unit, signal)
             .with_context(|| format!("failed to signal container {}", unit.identity.name))?;
-        Ok(())
+        recorded
     }
 
     fn send(&self, unit: &Unit, signal: Signal) -> Result<()> {

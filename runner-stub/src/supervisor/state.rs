@@ -166,16 +166,22 @@ impl Unit {
         self.supervision.borrow().clone()
     }
 
-    /// Changes what is wanted of it, on disk too.
+    /// Changes what is wanted of it, on disk too. Where the disk is full, it is wanted as long as this process lives.
     pub(crate) fn supervise(&self, change: impl FnOnce(&mut Supervision)) -> Result<()> {
         let mut changed = self.supervision();
         change(&mut changed);
-        if changed != *self.supervision.borrow() {
-            changed.store(&self.folder)?;
-            *self.supervision.borrow_mut() = changed;
-            self.changed.notify_waiters();
+        if changed == *self.supervision.borrow() {
+            return Ok(());
         }
-        Ok(())
+        let stored = changed.store(&self.folder);
+        *self.supervision.borrow_mut() = changed;
+        self.changed.notify_waiters();
+        stored
+    }
+
+    /// Nobody wants it to run any more, now or after its back-off.
+    pub(crate) fn unwanted(&self) -> Result<()> {
+        self.supervise(|supervision| (supervision.wanted, supervision.restarting) = (false, false))
     }
 
     /// What its checks have told; none without a check or before the first start.
