@@ -92,6 +92,11 @@ impl Vm {
         }
     }
 
+    /// What is built for this machine.
+    pub fn target(&self) -> &'static Target {
+        self.target
+    }
+
     /// The script runs as an ordinary user with subordinate IDs, in a delegated control group. Without this, as root.
     pub fn user(mut self) -> Self {
         self.user = true;

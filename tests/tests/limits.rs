@@ -3,6 +3,7 @@
 //! | control groups | handed over |
 //! |---|---|
 //! | version 2 | to root; by the command that the refusal names |
+//! | version 2 | to the user's session, on the two other architectures |
 //! | version 2 | by systemd: a scope that the user's manager makes |
 //! | version 1 | by the command that the refusal names |
 //!
@@ -15,7 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
 use applications::{can_build, one_machine_at_a_time};
-use dpack_targets::Target;
 use dpack_tests::{Handmade, Sections, Vm};
 use serde_json::{Value, json};
 
@@ -87,8 +87,7 @@ fn services(more: &Value) -> Value {
 }
 
 fn run(machine: Vm, more: &Value, script: &str) -> Result<Saw> {
-    let target = Target::for_platform("linux/amd64").context("no such target")?;
-    let executable = Handmade::new("limits", services(more)).executable(target)?;
+    let executable = Handmade::new("limits", services(more)).executable(machine.target())?;
     std::fs::set_permissions(executable.path(), PermissionsExt::from_mode(0o755))?;
     let name = executable.path().file_name().context("no name")?.to_string_lossy().into_owned();
     let script = format!("{}\n{script}", PRELUDE.replace("APP", &name));
@@ -265,4 +264,25 @@ fn a_session_of_systemd_gets_a_scope() -> Result<()> {
     // systemd removes a scope in which nothing runs any more.
     saw.limits(&VERSION_2.replace("cpuset.cpus 0\n", ""), 0);
     Ok(())
+}
+
+/// On a machine of another architecture, by a user who was given control groups.
+fn version_2_handed_over_to_a_session(machine: Vm) -> Result<()> {
+    if !can_build() {
+        return Ok(());
+    }
+    let script = [WITHIN_LIMITS, FILES_2, ". /tmp/day\n"].concat();
+    let saw = run(machine.user(), &json!({"cpuset": "0"}), &script)?;
+    saw.limits(VERSION_2, 1);
+    Ok(())
+}
+
+#[test]
+fn version_2_on_an_aarch64_machine() -> Result<()> {
+    version_2_handed_over_to_a_session(Vm::arm64())
+}
+
+#[test]
+fn version_2_on_an_armv7_machine() -> Result<()> {
+    version_2_handed_over_to_a_session(Vm::armv7())
 }
