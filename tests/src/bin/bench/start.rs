@@ -1,7 +1,9 @@
 //! Start of `/bin/true` in a container whose image is there already.
 //!
-//! crun is the yardstick: it is given an unpacked root file system and a finished bundle, and has nothing to find out. bubblewrap
-//! makes the same namespaces, but for the user's other IDs, and has neither filter nor image nor record.
+//! crun is the yardstick: it is given an unpacked root file system and a finished bundle, and has nothing to find out. Once that is
+//! the bundle of the same service, so that both confine alike: all IDs of the user, filter, masks. Once it is what `crun spec` makes,
+//! which has one ID and no filter. bubblewrap makes the same namespaces, with one ID, and has neither filter nor image nor
+//! record.
 
 use std::fs;
 
@@ -27,8 +29,10 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
         application.step(data, &["run", "--rm", "--no-deps", "-T", service, "/bin/true"])
     };
 
-    let bundle = peers.work("bundle");
-    prepare_crun(bench, &image, &bundle)?;
+    let (bundle, plain) = (peers.work("bundle"), peers.work("plain-bundle"));
+    peers.steps([application.step(&data, &["bundle", ALONE, "-o", &bundle])])?;
+    runs_true(bench, &bundle)?;
+    plain_bundle(bench, &image, &plain)?;
     let podman =
         |line: &str| format!("podman --root {} --runroot {} {line}", peers.work("p"), peers.work("pr"));
     let archive = bring_archive(bench, &image)?;
@@ -41,29 +45,32 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
 
     let id = format!("bench-{}-{ROUND}", std::process::id());
     let podman_run = podman(&format!("run --rm --network=none {NAME} /bin/true"));
+    let crun = |bundle: &str| Contender::new(Step::user(["crun", "run", "--bundle", bundle, id.as_str()]));
     let contenders = vec![
         Contender::new(run(&data, ALONE)).before(Step::root(TUN)),
-        Contender::new(Step::user(["crun", "run", "--bundle", bundle.as_str(), id.as_str()])),
+        crun(&bundle),
+        crun(&plain),
         Contender::new(run(&data_up, ALONE)),
         Contender::new(run(&data, NETWORKED)),
         Contender::new(run(&data_up, NETWORKED)),
         Contender::new(Step::user(podman_run.split(' '))),
         Contender::new(Step::script(podman(&format!("run --rm {NAME} /bin/true")))),
-        Contender::new(bubblewrap(&bundle)),
+        Contender::new(bubblewrap(&plain)),
     ];
     let raced = peers.run(&Race { rounds: bench.options.rounds(40), contenders });
     peers.steps([application.step(&data_up, &["down", "-v"])])?;
     let samples = raced?.samples;
-    let [alone, crun, alone_up, networked, networked_up, podman_none, podman_default, bubblewrap] =
+    let [alone, crun, crun_plain, alone_up, networked, networked_up, podman_none, podman_default, bubblewrap] =
         &samples[..]
     else {
         anyhow::bail!("a contender is missing");
     };
 
-    report.add(Row::times("start, no network", alone, "crun run", crun).aim(Aim::AtMost(1.2)));
+    report.add(Row::times("start, no network", alone, "crun, same bundle", crun).aim(Aim::AtMost(1.2)));
+    report.add(Row::times("start, no network", alone, "crun, one ID, no filter", crun_plain));
     report.add(Row::times("start, no network", alone, "bwrap", bubblewrap));
     report.add(Row::times("start, no network", alone, "podman run", podman_none));
-    report.add(Row::times("start, no network, project is up", alone_up, "crun run", crun));
+    report.add(Row::times("start, no network, project is up", alone_up, "crun, same bundle", crun));
     report.add(Row::times("start, default network", networked, "podman run", podman_default));
     report.add(Row::times(
         "start, default network, project is up",
@@ -85,7 +92,8 @@ fn many_at_once(bench: &Context, report: &mut Report, (run, bundle): (&Step, &st
     let samples = bench.peers.run(&Race { rounds: bench.options.rounds(5), contenders })?.samples;
     let [ours, crun] = &samples[..] else { anyhow::bail!("a contender is missing") };
     let each = |samples: &[Sample]| samples.iter().map(|sample| sample.shared(MANY)).collect::<Vec<_>>();
-    report.add(Row::times(&format!("{MANY} starts at once, each"), &each(ours), "crun run", &each(crun)));
+    let what = format!("{MANY} starts at once, each");
+    report.add(Row::times(&what, &each(ours), "crun, same bundle", &each(crun)));
     Ok(())
 }
 
@@ -130,11 +138,16 @@ fn bring_layout(bench: &Context, image: &BenchImage) -> Result<String> {
 }
 
 /// A bundle as `crun spec --rootless` makes it, with the image unpacked by its user.
-fn prepare_crun(bench: &Context, image: &BenchImage, bundle: &str) -> Result<()> {
+fn plain_bundle(bench: &Context, image: &BenchImage, bundle: &str) -> Result<()> {
     let tar = bench.peers.bring(&image.flat(), "flat.tar")?;
     bench.peers.steps([Step::script(format!(
         "mkdir -p {bundle}/rootfs; cd {bundle}; tar -x -C rootfs -f {tar} --no-same-owner; crun spec --rootless"
     ))])?;
+    runs_true(bench, bundle)
+}
+
+/// What a bundle runs becomes what the others run.
+fn runs_true(bench: &Context, bundle: &str) -> Result<()> {
     let file = bench.peers.outside(bundle).join("config.json");
     let mut configuration: Value = serde_json::from_slice(&fs::read(&file)?)?;
     configuration["process"]["args"] = serde_json::json!(["/bin/true"]);
