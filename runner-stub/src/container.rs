@@ -246,7 +246,7 @@ impl Container {
 }
 
 /// The folders of all containers of a project.
-fn folders(project: &ProjectPaths) -> Result<Vec<PathBuf>> {
+pub(crate) fn folders(project: &ProjectPaths) -> Result<Vec<PathBuf>> {
     let folder = project.containers();
     let listed = match fs::read_dir(&folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

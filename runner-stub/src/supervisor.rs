@@ -135,7 +135,7 @@ fn prepare() -> Result<Option<Prepared>> {
     // To find out takes mounts. Only who needs a driver needs to know that there was none to be found.
     let driver =
         storage_driver(&commission.paths.data, commission.driver).map_err(|error| Failure::of(&error));
-    if let Err(error) = harden::supervisor() {
+    if let Err(error) = harden::supervisor(&commission.paths.data, &project.runtime) {
         // It serves as well without.
         lifecycle::note(&sandbox_failure(error));
     }

@@ -59,7 +59,6 @@ const KILL: u64 = 1 << 5;
 const NET_BIND_SERVICE: u64 = 1 << 10;
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
-const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const MKNOD: u64 = 1 << 27;
 const SETFCAP: u64 = 1 << 31;
@@ -81,7 +80,7 @@ fn each_process_keeps_what_it_needs() {
 
     let supervisor = app.supervisor().unwrap();
     let files = CHOWN | DAC_OVERRIDE | DAC_READ_SEARCH | FOWNER | FSETID | MKNOD | SETFCAP;
-    let needed = files | KILL | SYS_PTRACE;
+    let needed = files | KILL;
     assert_eq!((capabilities(supervisor, "CapEff"), capabilities(supervisor, "CapPrm")), (needed, needed));
     assert_eq!((capabilities(supervisor, "CapBnd"), status(supervisor, "NoNewPrivs").as_str()), (0, "1"));
     assert_eq!(status(supervisor, "Seccomp"), "2");

@@ -34,14 +34,6 @@ pub enum ClientError {
         /// What went wrong.
         source: io::Error,
     },
-    /// The container's network namespace could not be opened.
-    #[error("failed to open the network namespace of process {pid}")]
-    Namespace {
-        /// The process.
-        pid: u32,
-        /// The kernel's reason.
-        source: io::Error,
-    },
     /// The process answered that it could not.
     #[error(transparent)]
     Refused(#[from] Failure),
@@ -54,15 +46,6 @@ impl ClientError {
         matches!(self, ClientError::Unreachable { source, .. }
             if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
     }
-}
-
-/// A network namespace of a container.
-#[derive(Clone, Copy, Debug)]
-pub enum Namespace<'a> {
-    /// That of a process, opened by the client.
-    Process(u32),
-    /// An open `/proc/PID/ns/net`.
-    Descriptor(BorrowedFd<'a>),
 }
 
 /// A connection to the project's network process.
@@ -112,22 +95,14 @@ impl Client {
         }
     }
 
-    /// Connects a container's network namespace: interfaces, addresses, routes, names, ports. Repeating it changes
+    /// Connects a container's network namespace, an open `/proc/PID/ns/net`: interfaces, addresses, routes, names, ports. Repeating it changes
     /// nothing; with a new namespace (a restarted container) addresses and listeners stay as they were.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] (nothing of it remains done), [`ClientError::Namespace`], or a lost process.
-    pub fn attach(&mut self, attach: &Attach, namespace: Namespace<'_>) -> Result<Attached, ClientError> {
-        let opened;
-        let descriptor = match namespace {
-            Namespace::Descriptor(descriptor) => descriptor,
-            Namespace::Process(pid) => {
-                opened = std::fs::File::open(format!("/proc/{pid}/ns/net"))
-                    .map_err(|source| ClientError::Namespace { pid, source })?;
-                opened.as_fd()
-            }
-        };
-        match self.call("attach a container", &Request::Attach(attach.clone()), Some(descriptor))? {
+    /// [`ClientError::Refused`] (nothing of it remains done), or a lost process.
+    pub fn attach(&mut self, attach: &Attach, namespace: impl AsFd) -> Result<Attached, ClientError> {
+        let request = Request::Attach(attach.clone());
+        match self.call("attach a container", &request, Some(namespace.as_fd()))? {
             (Answer::Attached(attached), _) => Ok(attached),
             (other, _) => Err(self.unexpected("attach a container", &other)),
         }

@@ -29,7 +29,7 @@ mod server;
 mod socket_path;
 mod topology;
 
-pub use client::{Client, ClientError, Namespace};
+pub use client::{Client, ClientError};
 pub use egress::HOST_GATEWAY;
 pub use failure::Failure;
 pub use ports::port_owner;

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::role::Order;
+use crate::role::{Errand, Order};
 use crate::{Error, Failure};
 
 /// What is said while a container is created and started.
@@ -45,6 +45,13 @@ pub(crate) enum Message {
     Launched {
         /// Its number.
         pid: i32,
+    },
+    /// To the launcher: something else than a role.
+    Errand(Errand),
+    /// From it: the errand is done, with the descriptor that was asked for, or the kernel refused.
+    Done {
+        /// 0 when it is done.
+        errno: i32,
     },
     /// It did not work out.
     Failed(Failure),

@@ -21,7 +21,7 @@ use crate::channel::{Channel, Message};
 use crate::compat::{in_root, pidfd};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
-use crate::role::{Child, Spawn, take_fd};
+use crate::role::{Child, Errand, Spawn, take_fd};
 use crate::spec::{Bundle, Capabilities, NamespaceKind, Process, Seccomp};
 use crate::terminal::{self, RawMode};
 use crate::wait::Foreground;
@@ -227,16 +227,14 @@ pub fn spawn(
 pub fn read_file(container_dir: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let not_running = || Error::NotRunning { container_dir: container_dir.to_owned() };
     let init = signal::live_init(container_dir)?.ok_or_else(not_running)?;
-    let root = format!("/proc/{}/root", init.pid);
-    let failed = |source: io::Error| Error::Read { path: format!("{root}{path}").into(), source };
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(&root, directory, Mode::empty()).map_err(|e| failed(e.into()))?;
-    // A FIFO in its place must not make us wait.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match in_root::open(&fd, path, flags, ResolveFlags::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-        Err(e) => return Err(failed(e.into())),
+    let failed =
+        |source: io::Error| Error::Read { path: format!("/proc/{}/root{path}", init.pid).into(), source };
+    let file = match (Errand::FileIn { pid: init.pid, path: path.to_owned() }).run() {
+        Ok(file) => File::from(file.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(failed(e)),
     };
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("it is not a regular file")));
@@ -244,6 +242,15 @@ pub fn read_file(container_dir: &Path, path: &str, limit: u64) -> Result<Option<
     let mut content = Vec::new();
     file.take(limit).read_to_end(&mut content).map_err(failed)?;
     Ok(Some(content))
+}
+
+/// Opens a file below the root directory of a process.
+pub(crate) fn open_in(pid: i32, path: &str) -> io::Result<OwnedFd> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), directory, Mode::empty())?;
+    // A FIFO in its place must not make us wait.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(in_root::open(&root, path, flags, ResolveFlags::empty())?)
 }
 
 fn namespaces(bundle: &Bundle) -> CloneFlags {

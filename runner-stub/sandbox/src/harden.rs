@@ -4,13 +4,11 @@
 //! |---|---|---|---|
 //! | shim | `CAP_KILL` | those of its loop | the container's folder, its control group |
 //! | network | the network's, and joining namespaces | none that execute, mount, trace or load | the folder of its socket, the subnets of others beside it, name servers, the network's parameters |
-//! | supervisor | those of files, and signals | as network, and none that make or join namespaces | |
-//!
-//! Landlock also closes to a process what `/proc` says of others (landlock(7), "Ptrace restrictions"), which is what the supervisor
-//! lives by.
+//! | supervisor | those of files, and signals | as network, and none that make or join namespaces | all to read; to write the data and the runtime folder, control groups (Linux 5.19) |
 //!
 //! Capabilities are those of the project's user namespace: none of them means anything outside of it. The launcher
-//! ([`crate::role::launcher`]) keeps all: containers have theirs from it.
+//! ([`crate::role::launcher`]) keeps all: containers have theirs from it. It does for the supervisor what landlock closes to it:
+//! folders elsewhere, and what `/proc` says of others (landlock(7), "Ptrace restrictions").
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -50,6 +48,7 @@ mod right {
     pub(super) const READ: u64 = READ_FILE | 1 << 3;
     pub(super) const REMOVE_DIR: u64 = 1 << 4;
     pub(super) const REMOVE_FILE: u64 = 1 << 5;
+    pub(super) const MAKE_DIR: u64 = 1 << 7;
     pub(super) const MAKE_FILE: u64 = 1 << 8;
     pub(super) const MAKE_SOCKET: u64 = 1 << 9;
     /// Of the second version.
@@ -58,8 +57,10 @@ mod right {
     pub(super) const TRUNCATE: u64 = 1 << 14;
     /// Of the fifth.
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
-    /// Of the first.
+    /// Of the first; the lowest is to execute.
     pub(super) const FIRST: u64 = (1 << 13) - 1;
+    /// All but to execute and to talk to devices.
+    pub(super) const ALL_OF_FILES: u64 = (FIRST - 1) | REFER | TRUNCATE;
 }
 
 /// landlock(7), "Scope flags", of the sixth version.
@@ -121,10 +122,10 @@ fn network_files(socket: &Path, resolv_conf: &Path) -> Vec<Rule> {
 }
 
 /// The supervisor, before it has threads and after it has its launcher. It writes files that belong to all IDs of the
-/// project, signals their processes, and sees by `/proc/PID/exe` which of those in a control group are ours to move: landlock
-/// would close that to it, and it makes folders for bind mounts wherever the project says. Whiteouts are device nodes, which
-/// only the device's root needs a capability for, before Linux 5.8.
-pub fn supervisor() -> Result<(), Error> {
+/// project, in the folder `data` alone, and signals their processes. Whiteouts are device nodes, which only the device's root
+/// needs a capability for, before Linux 5.8. The folder `runtime` is the project's; it may go and be made anew, and the one
+/// that it lies in.
+pub fn supervisor(data: &Path, runtime: &Path) -> Result<(), Error> {
     let keep = CapabilitySet::CHOWN
         | CapabilitySet::DAC_OVERRIDE
         | CapabilitySet::DAC_READ_SEARCH
@@ -132,9 +133,12 @@ pub fn supervisor() -> Result<(), Error> {
         | CapabilitySet::FSETID
         | CapabilitySet::KILL
         | CapabilitySet::MKNOD
-        | CapabilitySet::SETFCAP
-        | CapabilitySet::SYS_PTRACE;
+        | CapabilitySet::SETFCAP;
     drop_capabilities(keep)?;
+    // The first version lets nobody move or link a file from one folder to another.
+    if landlock::version().is_some_and(|version| version >= 2) {
+        restrict(&supervisor_files(data, runtime), 0)?;
+    }
     let mut filter = refusing(&format!("{REFUSED} {NAMESPACES}"));
     // glibc goes on with `clone` when there is no other; a filter cannot see the flags of this one (seccomp_unotify(2)).
     filter.syscalls.push(refusal("clone3", Some(nix::libc::ENOSYS.cast_unsigned()), Vec::new()));
@@ -142,6 +146,18 @@ pub fn supervisor() -> Result<(), Error> {
     let flag = Argument { index: 0, value: user, value_two: user, op: "SCMP_CMP_MASKED_EQ".to_owned() };
     filter.syscalls.push(refusal("clone", None, vec![flag]));
     install(&filter)
+}
+
+fn supervisor_files(data: &Path, runtime: &Path) -> Vec<Rule> {
+    let groups = right::READ | right::WRITE_FILE | right::TRUNCATE | right::MAKE_DIR | right::REMOVE_DIR;
+    let mut rules = vec![
+        (PathBuf::from("/"), right::READ),
+        (PathBuf::from("/dev/null"), right::WRITE_FILE),
+        (data.to_owned(), right::ALL_OF_FILES),
+    ];
+    rules.extend(runtime.ancestors().nth(2).map(|path| (path.to_owned(), right::ALL_OF_FILES)));
+    rules.extend(crate::cgroup::mounts().into_iter().map(|path| (path, groups)));
+    rules
 }
 
 /// Keeps these; no program that is executed gets others.
@@ -289,6 +305,52 @@ mod tests {
                 }
             });
         });
+    }
+
+    #[test]
+    fn the_supervisor_writes_to_its_folders_and_to_no_others() {
+        let Some(2..) = landlock::version() else {
+            eprintln!("skipped: this kernel has no landlock of version 2");
+            return;
+        };
+        let home = tempfile::tempdir().unwrap();
+        let at = |path: &str| home.path().join(path);
+        let (data, runtime) = (at("share/dpack"), at("run/dpack/shop"));
+        for folder in [&data.join("one"), &data.join("other"), &runtime] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(at("secret"), "of the device").unwrap();
+        let is_denied =
+            |result: io::Result<()>| result.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                restrict(&supervisor_files(&data, &runtime), 0).unwrap();
+
+                fs::write(data.join("one/file"), "").unwrap();
+                fs::hard_link(data.join("one/file"), data.join("other/link")).unwrap();
+                fs::rename(data.join("one/file"), data.join("other/file")).unwrap();
+                fs::remove_dir_all(data.join("other")).unwrap();
+                UnixListener::bind(runtime.join("supervisor.sock")).unwrap();
+                fs::remove_dir_all(at("run/dpack")).unwrap();
+                fs::create_dir_all(&runtime).unwrap();
+                UnixListener::bind(runtime.join("supervisor.sock")).unwrap();
+                assert_eq!(fs::read(at("secret")).unwrap(), b"of the device", "as `env_file` is");
+
+                assert!(is_denied(fs::write(at("secret"), "")));
+                assert!(is_denied(fs::write(at("new"), "")));
+                assert!(is_denied(fs::remove_file(at("secret"))));
+                assert!(is_denied(fs::create_dir(at("folder"))));
+                assert!(is_denied(std::os::unix::fs::symlink("secret", at("link"))));
+                assert!(is_denied(fs::rename(data.join("one"), at("two"))));
+                fs::hard_link(at("secret"), data.join("one/secret")).unwrap_err();
+                fs::write(data.join("one/file"), "").unwrap();
+                std::os::unix::fs::symlink(at("secret"), data.join("one/link")).unwrap();
+                assert!(is_denied(fs::write(data.join("one/link"), "")), "through a link neither");
+            });
+        });
+        assert_eq!(fs::read(at("secret")).unwrap(), b"of the device");
     }
 
     /// A name with a mistake in it would be left out without a word.

@@ -4,18 +4,19 @@
 //! client connects to the first.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use dpack_sandbox::idmap::{self, IdMap};
+use dpack_sandbox::record;
 use dpack_sandbox::role::Spawn;
 
 use super::settings::Settings;
 use super::uplink;
-use crate::container::{Container, State};
+use crate::container;
 use crate::failure::{Context as _, Failure};
 use crate::json;
 use crate::protocol::{self, Done, Envelope, Event, Request};
@@ -132,8 +133,13 @@ fn converse(
 
 /// The user namespace of a project: a live one, or what a new one is made of.
 pub(crate) enum Namespace {
-    /// That of this process.
-    Join(i32),
+    /// One that is there, held open: the process that we found it by may end at any time.
+    Join {
+        /// Its `/proc/PID/ns/user`.
+        namespace: OwnedFd,
+        /// It has more than one ID.
+        full: bool,
+    },
     /// A new one.
     New(IdMap),
 }
@@ -141,29 +147,37 @@ pub(crate) enum Namespace {
 impl Namespace {
     /// Finds a live shim of the project.
     pub(crate) fn find(settings: &Settings) -> Result<Self> {
-        let containers = Container::list(&settings.project)?;
-        let shim = containers.iter().find_map(|container| match container.state {
-            State::Running { shim, .. } => Some(shim),
-            _ => None,
-        });
-        Ok(shim.map_or_else(|| Self::New(IdMap::detect()), Self::Join))
+        for folder in container::folders(&settings.project)? {
+            if let Ok(record::State::Running(running)) = record::state(&folder)
+                && let Ok(namespace) = Self::of(running.shim.pid)
+                // Otherwise it may be that of a later process with its number.
+                && running.shim.is_alive()
+            {
+                return Ok(namespace);
+            }
+        }
+        Ok(Self::New(IdMap::detect()))
     }
 
-    /// `full` or `single`. A joined namespace is what its own map says.
+    /// That of a process.
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        let namespace = File::open(format!("/proc/{pid}/ns/user"))?.into();
+        let map = fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
+        Ok(Self::Join { namespace, full: idmap::total(&map) > 1 })
+    }
+
+    /// `full` or `single`.
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::New(map) => map.kind().to_owned(),
-            Self::Join(pid) => {
-                let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
-                if idmap::total(&map) > 1 { "full" } else { "single" }.to_owned()
-            }
+            Self::Join { full, .. } => if *full { "full" } else { "single" }.to_owned(),
         }
     }
 
     /// Puts a role into it.
     pub(crate) fn apply<'a>(&'a self, spawn: Spawn<'a>) -> Spawn<'a> {
         match self {
-            Self::Join(pid) => spawn.join_user_namespace(*pid),
+            Self::Join { namespace, .. } => spawn.join_open_user_namespace(namespace.as_fd()),
             Self::New(map) => spawn.new_user_namespace(map),
         }
     }

@@ -11,10 +11,9 @@ use anyhow::{Context as _, Result};
 use dpack_compose::project::{
     Attachment, IpamPool, Network as Definition, NetworkMode, Port, Project, Protocol, Service,
 };
-use dpack_network::{
-    Attach, Attached, Client, ClientError, Membership, Namespace, NetworkConfig, Pool, Published,
-};
-use dpack_sandbox::role::{Child, Spawn};
+use dpack_network::{Attach, Attached, Client, ClientError, Membership, NetworkConfig, Pool, Published};
+use dpack_sandbox::record::ProcessId;
+use dpack_sandbox::role::{Child, Spawn, launcher};
 use serde::{Deserialize, Serialize};
 
 use super::create::sandbox_failure;
@@ -135,7 +134,7 @@ impl Network {
     fn start(&mut self, shims: &[i32]) -> Result<Client> {
         for &shim in shims {
             match self.start_in(Some(shim)) {
-                Err(_) if File::open(format!("/proc/{shim}/ns/net")).is_err() => {}
+                Err(_) if ProcessId::of(shim).is_none() => {}
                 started => return started,
             }
         }
@@ -186,8 +185,10 @@ impl Network {
 
     /// Connects a container.
     pub(crate) fn attach(&mut self, attach: &Attach, init: i32) -> Result<Attached> {
-        let init = u32::try_from(init).context("a process ID is negative")?;
-        self.client()?.attach(attach, Namespace::Process(init)).map_err(port_failure)
+        let namespace = launcher::network_namespace(init);
+        let namespace =
+            namespace.context("failed to open the container's network namespace").environment()?;
+        self.client()?.attach(attach, namespace).map_err(port_failure)
     }
 
     /// Takes a container away, if there is a network process.

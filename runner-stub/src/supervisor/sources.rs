@@ -14,6 +14,7 @@ use dpack_compose::project::{
     FileMount, FileObject, FileSource, Mount, MountSource, Project, Service, VolumePlace,
 };
 use dpack_payload::digest::Digest;
+use dpack_sandbox::role::launcher;
 use dpack_store::Driver;
 
 use super::create::Making;
@@ -275,7 +276,7 @@ pub(crate) fn provide_bind(service: &str, source: &Path, create: bool) -> Result
     if source.exists() {
         return Ok(());
     }
-    let reason = match create.then(|| fs::create_dir_all(source)) {
+    let reason = match create.then(|| launcher::make_folder(source)) {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) => format!(" and cannot be made: {error}"),
         None => String::new(),

@@ -23,6 +23,12 @@ pub(super) struct Folder {
     pub(super) own: PathBuf,
 }
 
+/// Where hierarchies are mounted that we are in.
+pub(crate) fn mounts() -> Vec<PathBuf> {
+    let Folders { v2, v1 } = of("self");
+    v2.into_iter().chain(v1.into_values()).map(|folder| folder.mount).collect()
+}
+
 /// The folders of a process; its PID as we see it, or `self`.
 pub(super) fn of(process: &str) -> Folders {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -23,6 +23,8 @@ mod systemd;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use checked::{folders, limits, message};
 pub use group::Group;
+pub(crate) use hierarchy::mounts;
+pub(crate) use place::step_down;
 pub use place::{Lack, Place, Unmet};
 pub use resources::Resources;
 pub use statistics::{Statistics, processes};

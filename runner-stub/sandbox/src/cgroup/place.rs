@@ -22,6 +22,7 @@ use super::processors;
 use super::resources::{File, Resources, Setting};
 use super::systemd;
 use crate::Error;
+use crate::role::Errand;
 
 /// Where containers' control groups are made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,7 +406,7 @@ fn unified(own: &Folder, top: &Path, limits: bool) -> Option<Unified> {
         None => {
             let dir = candidates.first()?.clone();
             if limits {
-                step_down(&dir);
+                let _ = Errand::StepDown(dir.clone()).run();
             }
             dir
         }
@@ -420,7 +421,7 @@ fn is_real_root(dir: &Path) -> bool {
 }
 
 /// Moves processes of our own program out of the way. Those of others are not ours to move.
-fn step_down(dir: &Path) {
+pub(crate) fn step_down(dir: &Path) {
     let below = dir.join(OURS);
     let _ = fs::create_dir(&below);
     for pid in processes(dir) {

@@ -170,8 +170,13 @@ fn spawn(
         spawn = spawn.fd(numbers.console, console.as_fd());
     }
     let namespace = bundle.spec.namespace(NamespaceKind::User);
+    let theirs_to_join;
     spawn = match (namespace.map(|namespace| &namespace.path), &map) {
-        (Some(Some(path)), _) => spawn.join_user_namespace_at(path),
+        (Some(Some(path)), _) => {
+            let failed = |source| Error::JoinNamespace { path: path.clone(), source };
+            theirs_to_join = File::open(path).map_err(failed)?;
+            spawn.join_open_user_namespace(theirs_to_join.as_fd())
+        }
         (Some(None), Some(map)) => spawn.new_user_namespace(map),
         _ => spawn,
     };

@@ -1,9 +1,10 @@
 //! Into the role's user namespace: a new one with its ID map, or that of a live process.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -33,10 +34,10 @@ impl Enter {
                 Ok(None) => Enter::Nothing,
                 Err(source) => return Err(Error::JoinUserNamespace { pid: *pid, source }),
             },
-            UserNamespace::JoinAt(path) => match different(path) {
+            UserNamespace::JoinOpen(fd) => match fd.try_clone_to_owned().and_then(different) {
                 Ok(Some(fd)) => Enter::Join(fd),
                 Ok(None) => Enter::Nothing,
-                Err(source) => return Err(Error::JoinNamespace { path: (*path).to_owned(), source }),
+                Err(source) => return Err(Error::System { step: STEP_JOIN, source }),
             },
             UserNamespace::New(IdMap::Single { .. }) => Enter::NewSingle(
                 format!("0 {} 1\n", rustix::process::geteuid().as_raw()),
@@ -116,12 +117,11 @@ pub(super) fn write_map(full: &Full, pid: i32) -> Result<(), Error> {
 
 /// The user namespace of `pid`; none when it is ours.
 fn namespace_to_join(pid: i32) -> io::Result<Option<OwnedFd>> {
-    different(Path::new(&format!("/proc/{pid}/ns/user")))
+    different(File::open(format!("/proc/{pid}/ns/user"))?.into())
 }
 
-fn different(path: &Path) -> io::Result<Option<OwnedFd>> {
-    let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let theirs = open(path)?;
-    let same = identity(&theirs)? == identity(&open(Path::new("/proc/self/ns/user"))?)?;
+fn different(theirs: OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let ours = File::open("/proc/self/ns/user")?.into();
+    let same = identity(&theirs)? == identity(&ours)?;
     Ok((!same).then_some(theirs))
 }

@@ -9,8 +9,13 @@
 //! Capabilities that are given up for good, a filter and landlock are handed down to whatever a process starts, and containers
 //! would have less than they asked for. So the supervisor starts a launcher first, which keeps everything and does nothing else.
 //! What it starts are children of the supervisor, which waits for them as for its own. It ends when the supervisor does.
+//!
+//! A few things that landlock closes to the supervisor are done for it, too: [`make_folder`], [`network_namespace`].
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +42,51 @@ pub(crate) struct Order {
     numbers: Vec<RawFd>,
     join: Option<i32>,
     program_length: Option<u64>,
+}
+
+/// What it does itself. Each is done directly by a process that has no launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Errand {
+    /// [`make_folder`].
+    MakeFolder(PathBuf),
+    /// [`network_namespace`].
+    NetworkNamespace(i32),
+    /// Opens a file of a container to read: of its first process, the path as it is inside.
+    FileIn { pid: i32, path: String },
+    /// Moves our own processes out of a control group's folder, into the one below it that is ours.
+    StepDown(PathBuf),
+}
+
+/// Makes a folder and those above it, wherever it lies: the source of a bind mount.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    Errand::MakeFolder(path.to_owned()).run().map(drop)
+}
+
+/// Opens the network namespace of a process.
+pub fn network_namespace(pid: i32) -> io::Result<OwnedFd> {
+    Errand::NetworkNamespace(pid).run()?.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+impl Errand {
+    /// Does it, or has it done.
+    pub(crate) fn run(self) -> io::Result<Option<OwnedFd>> {
+        match LAUNCHER.get() {
+            Some(launcher) => launcher.errand(self),
+            None => self.run_here(),
+        }
+    }
+
+    fn run_here(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Errand::MakeFolder(path) => std::fs::create_dir_all(path).map(|()| None),
+            Errand::NetworkNamespace(pid) => Ok(Some(File::open(format!("/proc/{pid}/ns/net"))?.into())),
+            Errand::FileIn { pid, path } => crate::exec::open_in(*pid, path).map(Some),
+            Errand::StepDown(dir) => {
+                crate::cgroup::step_down(dir);
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// This process's launcher.
@@ -93,16 +143,29 @@ impl Launcher {
         };
         spawn.watch(pid, &socket)
     }
+
+    fn errand(&self, errand: Errand) -> io::Result<Option<OwnedFd>> {
+        let answer = {
+            let channel = self.channel();
+            let sent = channel.send(&Message::Errand(errand), None);
+            sent.and_then(|()| channel.expect("the launcher")).map_err(io::Error::other)?
+        };
+        match answer {
+            (Message::Done { errno: 0 }, descriptor) => Ok(descriptor),
+            (Message::Done { errno }, _) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
 }
 
 impl Order {
     fn of(spawn: &Spawn<'_>) -> Result<Self, Error> {
-        let invalid = || spawn.error(super::plan::STEP_PREPARE, std::io::ErrorKind::InvalidInput.into());
+        let invalid = || spawn.error(super::plan::STEP_PREPARE, io::ErrorKind::InvalidInput.into());
         let text = |text: &std::ffi::OsString| text.to_str().map(str::to_owned).ok_or_else(invalid);
         let join = match spawn.user_namespace {
             UserNamespace::Inherit => None,
             UserNamespace::Join(pid) => Some(pid),
-            UserNamespace::New(_) | UserNamespace::JoinAt(_) => return Err(invalid()),
+            UserNamespace::New(_) | UserNamespace::JoinOpen(_) => return Err(invalid()),
         };
         if !spawn.environment.is_empty() {
             return Err(invalid());
@@ -136,16 +199,28 @@ impl Order {
 /// Role entry.
 pub(super) fn main() -> ! {
     let Some(channel) = take_fd(CHANNEL).map(Channel::from_fd) else { sys::exit_now(125) };
-    while let Ok(Some((Message::Launch(order), descriptors))) = channel.receive_with() {
-        let (answer, socket) = match begin(&order.spawn(&descriptors)) {
-            Ok((pid, socket)) => (Message::Launched { pid }, Some(socket)),
-            Err(error) => (Message::Failed(Failure::from(&error)), None),
+    while let Ok(Some((message, descriptors))) = channel.receive_with() {
+        let (answer, descriptor) = match message {
+            Message::Launch(order) => match begin(&order.spawn(&descriptors)) {
+                Ok((pid, socket)) => (Message::Launched { pid }, Some(socket)),
+                Err(error) => (Message::Failed(Failure::from(&error)), None),
+            },
+            Message::Errand(errand) => match errand.run_here() {
+                Ok(descriptor) => (Message::Done { errno: 0 }, descriptor),
+                Err(error) => (Message::Done { errno: errno(&error) }, None),
+            },
+            _ => break,
         };
-        if channel.send(&answer, socket.as_ref()).is_err() {
+        if channel.send(&answer, descriptor.as_ref()).is_err() {
             break;
         }
     }
     sys::exit_now(0)
+}
+
+/// Errors that are not the kernel's: what cannot be a path is invalid to it, too.
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(nix::libc::EINVAL)
 }
 
 /// Starts it without waiting for `execve`: its number, and the socket that tells how it went.

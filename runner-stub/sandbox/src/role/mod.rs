@@ -24,7 +24,7 @@ use crate::Error;
 use crate::compat::pidfd;
 use crate::idmap::IdMap;
 use crate::sys::{self, CStringArray};
-pub(crate) use launcher::Order;
+pub(crate) use launcher::{Errand, Order};
 use plan::{Plan, STEP_PREPARE};
 
 const STEP_USER_NAMESPACE: &str = "create a user namespace";
@@ -50,7 +50,7 @@ enum UserNamespace<'a> {
     Inherit,
     New(&'a IdMap),
     Join(i32),
-    JoinAt(&'a std::path::Path),
+    JoinOpen(BorrowedFd<'a>),
 }
 
 /// A role that runs. Dropping it neither kills nor reaps.
@@ -119,9 +119,9 @@ impl<'a> Spawn<'a> {
         self
     }
 
-    /// In the user namespace that a file leads to (and a new mount namespace).
-    pub fn join_user_namespace_at(mut self, path: &'a std::path::Path) -> Self {
-        self.user_namespace = UserNamespace::JoinAt(path);
+    /// The same with an open `/proc/PID/ns/user`, whose process may have ended.
+    pub fn join_open_user_namespace(mut self, namespace: BorrowedFd<'a>) -> Self {
+        self.user_namespace = UserNamespace::JoinOpen(namespace);
         self
     }
 

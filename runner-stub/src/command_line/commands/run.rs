@@ -122,7 +122,9 @@ pub(crate) fn run(settings: &Settings, arguments: &Run) -> Result<u8> {
             allow_degraded: arguments.limits.allow_degraded,
         };
         let (done, connection) = client::connect(settings, &request, &mut |event| display.show(event))?;
-        (Namespace::Join(done.supervisor), Some(connection))
+        let namespace = Namespace::of(done.supervisor);
+        let namespace = namespace.context("failed to open the supervisor's user namespace").environment()?;
+        (namespace, Some(connection))
     } else {
         (Namespace::find(settings)?, None)
     };

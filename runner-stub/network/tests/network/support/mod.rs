@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dpack_network::{Attach, Attached, Client, Membership, Namespace, NetworkConfig, Port, Protocol};
+use dpack_network::{Attach, Attached, Client, Membership, NetworkConfig, Port, Protocol};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -237,8 +237,8 @@ impl Container {
         }
     }
 
-    pub(crate) fn namespace(&self) -> Namespace<'static> {
-        Namespace::Process(self.process.pid())
+    pub(crate) fn namespace(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.process.pid())).unwrap()
     }
 
     /// A command inside the container.
