@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::process::Stdio;
+
 use serde_json::json;
 use support::{App, dies, ended, eventually};
 
@@ -95,7 +97,7 @@ fn up_after_a_stop_whose_supervisor_was_killed_starts_what_was_being_stopped() {
     let slow = "trap 'echo asked; sleep 1; exit 0' TERM; while :; do sleep 0.1; done";
     let app = App::new(json!({"web": {"command": ["sh", "-c", slow], "network_mode": "none"}}));
     app.ok(&["up", "-d"]);
-    let mut stop = app.command(&["stop"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut stop = app.command(&["stop"]).stderr(Stdio::null()).spawn().unwrap();
     eventually("it was asked", || app.ok(&["logs"]).contains("asked"));
     app.kill_supervisor();
     assert!(!stop.wait().unwrap().success());
@@ -151,12 +153,7 @@ fn up_in_the_foreground_shows_what_is_new_and_ends_with_its_containers() {
 #[test]
 fn an_interrupted_up_stops_its_containers() {
     let app = App::new(json!({"web": waits("hello")}));
-    let mut up = app
-        .command(&["up"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut up = app.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("it runs", || app.state("test-web-1") == "running" && app.ok(&["logs"]).contains("hello"));
     let pid = rustix::process::Pid::from_child(&up);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -202,6 +199,20 @@ b
     assert_eq!((kept(&["--rm"]), kept(&["--name", "kept"])), (!has_overlay, true));
 }
 
+/// Each may find the user namespace of one that ends before it is joined.
+#[test]
+fn many_that_run_at_once_come_and_go() {
+    let app = App::new(json!({"it": {"network_mode": "none"}}));
+    app.ok(&["run", "--rm", "-T", "it", "true"]);
+    let start = || app.command(&["run", "--rm", "-T", "it", "true"]).stderr(Stdio::piped()).spawn().unwrap();
+    let all: Vec<_> = (0..50).map(|_| start()).collect();
+    for one in all {
+        let ended = ended(one.wait_with_output().unwrap());
+        assert_eq!((ended.code, &*ended.err), (Some(0), ""));
+    }
+    assert!(app.ps().is_empty());
+}
+
 #[test]
 fn run_reaches_what_its_service_depends_on() {
     let server = json!({"command": ["httpd", "-f", "-p", "80", "-h", "/data"]});
@@ -237,9 +248,8 @@ fn data_in_a_named_volume_survives_down_but_not_down_v() {
 #[test]
 fn two_ups_at_once_make_one_application() {
     let app = App::new(json!({"a": waits("a"), "b": waits("b")}));
-    let ups: Vec<_> = (0..4)
-        .map(|_| app.command(&["up", "-d"]).stderr(std::process::Stdio::piped()).spawn().unwrap())
-        .collect();
+    let ups: Vec<_> =
+        (0..4).map(|_| app.command(&["up", "-d"]).stderr(Stdio::piped()).spawn().unwrap()).collect();
     for up in ups {
         let up = ended(up.wait_with_output().unwrap());
         assert_eq!(up.code, Some(0), "{}", up.err);
@@ -452,7 +462,7 @@ fn what_has_ended_is_started_again_though_its_shim_is_not_done() {
     signal("shim", rustix::process::Signal::STOP);
     signal("init", rustix::process::Signal::KILL);
     dies(pid("init"));
-    let mut up = app.command(&["up", "-d"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut up = app.command(&["up", "-d"]).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));
     signal("shim", rustix::process::Signal::CONT);
     assert!(up.wait().unwrap().success());
@@ -574,7 +584,7 @@ fn attach_passes_on_what_is_typed_and_the_exit_status() {
     );
     app.ok(&["up", "-d"]);
     let mut attach = app.command(&["attach", "web"]);
-    attach.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    attach.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut attached = attach.spawn().unwrap();
     // What is written before it looks would not be shown.
     std::thread::sleep(std::time::Duration::from_millis(500));
@@ -829,7 +839,7 @@ fn attach_passes_signals_on_unless_it_is_told_not_to() {
     let app = App::new(json!({"web": waits("w")}));
     app.ok(&["up", "-d"]);
     let term = |arguments: &[&str]| {
-        let mut attached = app.command(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut attached = app.command(arguments).stdout(Stdio::null()).spawn().unwrap();
         // Blocked or not, it has to be there when the signal comes.
         std::thread::sleep(std::time::Duration::from_millis(300));
         let pid = rustix::process::Pid::from_raw(attached.id().cast_signed()).unwrap();

@@ -163,7 +163,7 @@ impl Stage {
     /// Without asking: what pasta runs is the first process of a PID namespace, which other signals do not reach.
     fn tear_down(&self, bench: &Context) -> Result<()> {
         let script = format!(
-            "for file in {0}/*.pid; do kill -9 -- -$(cat $file) 2>/dev/null || kill -9 $(cat $file) 2>/dev/null || true; done\n\
+            "for file in {0}/*.pid; do kill -9 -$(cat $file) 2>/dev/null || kill -9 $(cat $file) 2>/dev/null || true; done\n\
              ip link delete bench0 2>/dev/null || true",
             self.output
         );
