@@ -1,7 +1,7 @@
 #!/bin/bash
 # unpack.sh IMAGE ARCHITECTURE FOLDER
 #
-# The files of a real image (busybox, redis, nginx, postgres) for one Debian architecture, as FOLDER/base and FOLDER/app. Debian's
+# The files of a real image (busybox, redis, nginx, postgres, clients) for one Debian architecture, as FOLDER/base and FOLDER/app. Debian's
 # packages are only unpacked: no maintainer script runs, so no foreign code does, and nothing needs root. Owners and
 # settings are added by src/images/debian.rs.
 set -euo pipefail
@@ -83,5 +83,7 @@ case $image in
     rm -rf "$out/app$share"/{man,extension/[!p]*}
     cp -L "$packages/usr/share/zoneinfo/Etc/UTC" "$out/app/usr/share/zoneinfo/Etc/"
     cp "$out/base/etc/passwd" "$out/base/etc/group" "$out/app/" ;;
+  clients)
+    app iperf3 curl iputils-ping bind9-dnsutils -- /usr/bin/{iperf3,curl,ping,dig} ;;
   *) die "unknown image $image" ;;
 esac

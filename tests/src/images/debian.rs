@@ -1,10 +1,11 @@
-//! Real software as real images, from Debian packages: `busybox`, `redis`, `nginx` for every platform, `postgres` for one.
+//! Real software as real images, from Debian packages: `busybox`, `redis`, `nginx` for every platform, `postgres` and `clients` for
+//! one.
 //!
 //! They are made once, by `tests/images/unpack.sh`, and kept in [`cache`]. All share their lowest layer, as
 //! images of one distribution do.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -111,14 +112,7 @@ pub fn nginx() -> Result<Index> {
 
 /// postgres as a layer over BusyBox, for one platform: its programs refuse to run as root, and data that is not their user's.
 pub fn postgres(target: &Target) -> Result<Layer> {
-    let version = Digest::of(RECIPE.concat().as_bytes()).hex();
-    let folder = cache().join("images").join(format!("postgres-{}-{}", &version[..12], target.debian));
-    if !folder.is_dir() {
-        let files = unpack("postgres", target)?;
-        fs::create_dir_all(cache().join("images"))?;
-        // another process may have finished first; its files are the same
-        let _ = fs::rename(files.path().join("app"), &folder);
-    }
+    let folder = unpacked_once("postgres", target)?;
     let accounts = |name: &str, line: &str| fs::read_to_string(folder.join(name)).map(|text| text + line);
     let (passwd, group) =
         (accounts("passwd", "postgres:x:70:70::/data:/bin/sh\n")?, accounts("group", "postgres:x:70:\n")?);
@@ -128,6 +122,24 @@ pub fn postgres(target: &Target) -> Result<Layer> {
         .file("etc/passwd", 0o644, passwd.as_bytes())
         .file("etc/group", 0o644, group.as_bytes())
         .file("usr/bin/postgres-entrypoint.sh", 0o755, POSTGRES_ENTRYPOINT.as_bytes()))
+}
+
+/// What networks are tried with, as a layer over BusyBox, for one platform: iperf3, curl, ping and dig as Debian has them.
+pub fn clients(target: &Target) -> Result<Layer> {
+    Layer::new().tree(&unpacked_once("clients", target)?)
+}
+
+/// The folder of one platform's files, from the cache or made and put there.
+fn unpacked_once(image: &str, target: &Target) -> Result<PathBuf> {
+    let version = Digest::of(RECIPE.concat().as_bytes()).hex();
+    let folder = cache().join("images").join(format!("{image}-{}-{}", &version[..12], target.debian));
+    if !folder.is_dir() {
+        let files = unpack(image, target)?;
+        fs::create_dir_all(cache().join("images"))?;
+        // another process may have finished first; its files are the same
+        let _ = fs::rename(files.path().join("app"), &folder);
+    }
+    Ok(folder)
 }
 
 /// The image from the cache, or made and put there. The folder's name holds everything that the image is made by.

@@ -15,7 +15,7 @@ mod index;
 mod layer;
 mod layout;
 
-pub use debian::{busybox, nginx, postgres, redis};
+pub use debian::{busybox, clients, nginx, postgres, redis};
 pub use image::{Blob, Compression, Image};
 pub use index::{Format, Index};
 pub use layer::Layer;
