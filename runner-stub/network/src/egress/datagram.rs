@@ -129,6 +129,9 @@ fn take_in(
             continue;
         };
         let ends = (source, destination);
+        if kind == Kind::Udp && shared.sessions.have(ends) {
+            continue;
+        }
         let is_full = flows.len() >= FLOWS;
         match flows.get_mut(&ends) {
             Some(Flow::Open(open)) => open.send(kind, ends, body, shared),

@@ -36,11 +36,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::task::AbortHandle;
 
-use crate::ports::{Host, Workers};
+use crate::ports::{Host, Sessions, Workers};
 use crate::topology::namespace;
 
 pub use policy::HOST_GATEWAY;
-pub(crate) use raw::{INJECTED, MARK};
+pub(crate) use policy::is_allowed;
+pub(crate) use raw::{INJECTED, MARK, foreign, listener};
+pub(crate) use tcp::FAREWELL;
 
 /// What all parts of the way out share.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Shared {
     workers: Workers,
     /// Addresses of N itself: what is sent there is not for us.
     own: RwLock<BTreeSet<IpAddr>>,
+    /// What containers answer to these is not for us either.
+    sessions: Sessions,
     answers: raw::Sender,
     injected: raw::Sender,
     flows: AtomicU64,
@@ -92,11 +96,12 @@ impl Drop for Egress {
 
 impl Egress {
     /// Opens it. To be called within the runtime, on a thread in the project's namespace.
-    pub(crate) fn start(host: Host, workers: Workers) -> io::Result<Egress> {
+    pub(crate) fn start(host: Host, workers: Workers, sessions: Sessions) -> io::Result<Egress> {
         let shared = Arc::new(Shared {
             host,
             workers,
             own: RwLock::default(),
+            sessions,
             answers: raw::Sender::open(MARK)?,
             injected: raw::Sender::open(INJECTED)?,
             flows: AtomicU64::new(0),

@@ -28,7 +28,7 @@ pub(super) async fn route(destination: SocketAddr, shared: &Shared) -> io::Resul
 }
 
 /// Whether `address` may be dialled from the device's namespace.
-pub(super) fn is_allowed(address: IpAddr) -> bool {
+pub(crate) fn is_allowed(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let [first, ..] = address.octets();

@@ -215,16 +215,23 @@ impl Sender {
     }
 }
 
-/// A listener for one foreign address and port that takes no SYN but those that are let in.
-pub(super) fn listener(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+/// A socket of the namespace that speaks in the name of `address`, to which it is bound. Several may have the same address and
+/// port, as long as nobody listens there; port 0 is one that nobody has.
+pub(crate) fn foreign(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), None)?;
     socket.set_mark(MARK)?;
     match address {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
         SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
     }
-    socket.set_reuse_address(true)?;
+    socket.set_reuse_address(address.port() != 0)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A listener for one foreign address and port that takes no SYN but those that are let in.
+pub(crate) fn listener(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    let socket = foreign(address, Type::STREAM)?;
     // Data starts at the TCP header here.
     socket.attach_filter(&[
         SockFilter::new(bpf::LOAD_WORD, 0, 0, bpf::INTERFACE),
@@ -235,7 +242,6 @@ pub(super) fn listener(address: SocketAddr, backlog: i32) -> io::Result<Socket> 
         SockFilter::new(bpf::RETURN, 0, 0, bpf::ALL),
         SockFilter::new(bpf::RETURN, 0, 0, 0),
     ])?;
-    socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket)
 }

@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 1024;
 /// How long a client that was reset may ask whether that is so.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 /// Doors at a time; beyond that none is kept open for those who were reset.
 const DOORS: usize = 1024;
 

@@ -77,17 +77,24 @@ impl Host {
     /// Opens a non-blocking socket: listening for TCP, bound for UDP.
     pub(super) fn listen(&self, protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, Refusal> {
         let (answer, result) = mpsc::channel();
-        let gone = || Refusal::Other(io::Error::other("the network process is shutting down"));
-        self.0.send(Order::Listen { protocol, address, answer }).map_err(|_| gone())?;
-        result.recv().map_err(|_| gone())?
+        self.0.send(Order::Listen { protocol, address, answer }).map_err(|_| Refusal::Other(gone()))?;
+        result.recv().map_err(|_| Refusal::Other(gone()))?
     }
 
     /// A non-blocking socket of the device that is neither bound nor connected.
     pub(crate) async fn socket(&self, kind: Kind) -> io::Result<OwnedFd> {
+        self.order_socket(kind)?.await.map_err(|_| gone())?
+    }
+
+    /// The same for who is on no runtime's thread.
+    pub(super) fn socket_now(&self, kind: Kind) -> io::Result<OwnedFd> {
+        self.order_socket(kind)?.blocking_recv().map_err(|_| gone())?
+    }
+
+    fn order_socket(&self, kind: Kind) -> io::Result<oneshot::Receiver<io::Result<OwnedFd>>> {
         let (answer, result) = oneshot::channel();
-        let gone = || io::Error::other("the network process is shutting down");
         self.0.send(Order::Socket { kind, answer }).map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
+        Ok(result)
     }
 
     /// The device's address towards the outside. Without one, an address of its loopback at which only those services
@@ -103,6 +110,10 @@ impl Host {
         // An error means that it has ended already.
         let _ = self.0.send(Order::Stop);
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the network process is shutting down")
 }
 
 impl HostThread {

@@ -1,8 +1,10 @@
-//! Published ports: sockets on the device, and for each connection one dialled in the container's namespace.
+//! Published ports: sockets on the device, and for each connection one dialled to the container, by one of two ways
+//! ([`clients`]).
 //!
 //! A port is opened before its container exists (so that a port in use is told before anything starts) and stays open
 //! while the container restarts; connections meanwhile wait in the backlog.
 
+mod clients;
 mod host;
 mod owner;
 mod pipe;
@@ -14,15 +16,17 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+pub(crate) use clients::Sessions;
 pub(crate) use host::{Host, Kind};
 pub use owner::port_owner;
 pub(crate) use relay::abort;
@@ -30,6 +34,7 @@ pub(crate) use workers::Workers;
 
 use crate::Failure;
 use crate::protocol::{Port, Protocol, Published};
+use clients::{Answering, Clients};
 use host::Refusal;
 
 /// Attempts to find a port that is free for IPv4 and IPv6 alike.
@@ -38,12 +43,13 @@ const ATTEMPTS: usize = 16;
 /// Where connections go at present; nowhere while there is no container. Another run of the container ends those of the
 /// last.
 ///
-/// They are dialled *inside* the container's namespace, at the container's own address (of the client's family, where it has one): the bytes do not go through
-/// bridge and veth, and a container that has gone refuses at once. The container sees its own
-/// address as the peer's, never 127.0.0.1, which some programs trust.
+/// Clients on the device are dialled *inside* the container's namespace, at the container's own address (of the client's
+/// family, where it has one): the bytes do not go through bridge and veth, and a container that has gone refuses at once.
 #[derive(Clone, Debug)]
 struct Target {
+    /// Those with a default route come first.
     addresses: Vec<IpAddr>,
+    answering: Vec<Answering>,
     /// Keeps the namespace alive until another one takes its place, or the port is closed.
     namespace: Arc<OwnedFd>,
 }
@@ -54,6 +60,27 @@ impl Target {
         let alike = self.addresses.iter().find(|address| address.is_ipv4() == is_ipv4);
         alike.or(self.addresses.first()).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
+
+    /// The address at which a client is let in under its own; none where that cannot be.
+    fn address_by_name(&self, client: IpAddr, clients: &Clients) -> Option<IpAddr> {
+        let mut answering = self.answering.iter();
+        answering.find(|answering| answering.is_for(client, clients)).map(|answering| answering.address)
+    }
+
+    fn is_at(&self, addresses: &[IpAddr], answering: &[IpAddr]) -> bool {
+        self.addresses == addresses
+            && self.answering.iter().map(|one| one.address).eq(answering.iter().copied())
+    }
+}
+
+/// What a socket on the device is for.
+#[derive(Clone, Debug)]
+struct Service {
+    /// Inside.
+    port: u16,
+    target: watch::Receiver<Option<Target>>,
+    count: Count,
+    clients: Clients,
 }
 
 /// All published ports of the project.
@@ -63,7 +90,8 @@ pub(crate) struct Ports {
     runtime: Handle,
     workers: Workers,
     open: BTreeMap<String, Vec<OpenPort>>,
-    connections: Arc<AtomicU64>,
+    connections: Count,
+    clients: Clients,
 }
 
 #[derive(Debug)]
@@ -95,7 +123,18 @@ impl Drop for OpenPort {
 impl Ports {
     /// `runtime` has its thread in the project's namespace.
     pub(crate) fn new(host: Host, runtime: Handle, workers: Workers) -> Ports {
-        Ports { host, runtime, workers, open: BTreeMap::new(), connections: Arc::default() }
+        let (open, connections, clients) = Default::default();
+        Ports { host, runtime, workers, open, connections, clients }
+    }
+
+    /// UDP sessions in clients' names.
+    pub(crate) fn sessions(&self) -> Sessions {
+        self.clients.sessions().clone()
+    }
+
+    /// Tells which subnets are the project's: a client with an address of theirs has another meaning inside.
+    pub(crate) fn set_subnets(&self, subnets: Vec<IpNet>) {
+        self.clients.set_subnets(subnets);
     }
 
     /// Makes the open ports of a container those asked for: opens what is missing, or changes nothing at all when one
@@ -148,25 +187,43 @@ impl Ports {
         self.open.keys()
     }
 
-    /// Leads a container's ports to `addresses` in `namespace`. Connections go on if it is still the same run of the
-    /// container.
+    /// Leads a container's ports to `addresses` in `namespace`, those `answering` the outside by way of N in the first place.
+    /// Connections go on if it is still the same run of the container.
     pub(crate) fn lead_to(
         &self,
         container: &str,
         addresses: &[IpAddr],
+        answering: &[IpAddr],
         namespace: OwnedFd,
         is_new_run: bool,
     ) {
         let namespace = Arc::new(namespace);
+        let others = addresses.iter().filter(|address| !answering.contains(address));
+        let addresses: Vec<IpAddr> = answering.iter().chain(others).copied().collect();
+        let mut target = Target { addresses, answering: Vec::new(), namespace };
+        // Without a socket to ask by it is the other way for all.
+        let probed = answering.iter().map(|address| Answering::new(target.namespace.as_fd(), *address));
+        target.answering = probed.filter_map(Result::ok).collect();
+        for open in self.open.get(container).into_iter().flatten() {
+            open.target.send_if_modified(|before| {
+                let is_same =
+                    before.as_ref().is_some_and(|before| before.is_at(&target.addresses, answering));
+                if is_new_run || !is_same {
+                    *before = Some(target.clone());
+                }
+                is_new_run || !is_same
+            });
+        }
+    }
+
+    /// Tells from which of its addresses a container does still answer by way of N. Connections end when that has changed.
+    pub(crate) fn keep_answering(&self, container: &str, answering: &[IpAddr]) {
         for open in self.open.get(container).into_iter().flatten() {
             open.target.send_if_modified(|target| {
-                let is_same =
-                    target.as_ref().is_some_and(|target| target.addresses == addresses) && !is_new_run;
-                if !is_same {
-                    *target =
-                        Some(Target { addresses: addresses.to_vec(), namespace: Arc::clone(&namespace) });
-                }
-                !is_same
+                let Some(target) = target else { return false };
+                let before = target.answering.len();
+                target.answering.retain(|one| answering.contains(&one.address));
+                target.answering.len() != before
             });
         }
     }
@@ -178,7 +235,7 @@ impl Ports {
 
     /// Connections and UDP sessions at this moment.
     pub(crate) fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.now()
     }
 
     fn restore(&mut self, container: &str, ports: Vec<OpenPort>) {
@@ -189,6 +246,7 @@ impl Ports {
 
     fn open(&self, container: &str, port: &Port) -> Result<OpenPort, Failure> {
         let sockets = self.listen(container, port)?;
+        self.clients.prepare(&self.host);
         let (target, follow) = watch::channel(None);
         let published = Published {
             target: port.target,
@@ -199,10 +257,15 @@ impl Ports {
         // Sockets belong to the namespace they were made in; the runtime only waits for them.
         let _context = self.runtime.enter();
         for (address, socket) in sockets {
-            let (follow, count) = (follow.clone(), Count(Arc::clone(&self.connections)));
+            let service = Service {
+                port: port.target,
+                target: follow.clone(),
+                count: self.connections.clone(),
+                clients: self.clients.clone(),
+            };
             let started = match port.protocol {
-                Protocol::Tcp => tcp::start(socket, port.target, follow, count, self.workers.clone()),
-                Protocol::Udp => udp::start(socket, port.target, follow, count),
+                Protocol::Tcp => tcp::start(socket, service, self.workers.clone()),
+                Protocol::Udp => udp::start(socket, service),
             };
             open.tasks.push(
                 started.map_err(|error| refused(container, port.protocol, address, Refusal::Other(error)))?,
@@ -289,13 +352,22 @@ fn refused(container: &str, protocol: Protocol, address: SocketAddr, refusal: Re
 }
 
 /// Makes guards that are counted while they live.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Count(Arc<AtomicU64>);
 
 impl Count {
     fn one(&self) -> Counted {
         self.0.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(&self.0))
+    }
+
+    /// None when that many live.
+    fn one_of(&self, limit: u64) -> Option<Counted> {
+        (self.now() < limit).then(|| self.one())
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

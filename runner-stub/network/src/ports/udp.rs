@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Count, Counted, Target};
+use super::clients::{self, open_session};
+use super::{Counted, Service, Target};
 use crate::topology::namespace;
 
 /// How long a session lasts without a datagram in either direction; what Docker's proxy has.
@@ -38,31 +39,26 @@ struct Session {
     socket: UdpSocket,
     /// When a datagram last came from the peer.
     heard: watch::Sender<Instant>,
+    _in_its_name: Option<clients::Session>,
     _counted: Counted,
 }
 
 /// Serves a bound socket. To be called within the runtime.
-pub(super) fn start(
-    socket: OwnedFd,
-    port: u16,
-    target: watch::Receiver<Option<Target>>,
-    count: Count,
-) -> io::Result<AbortHandle> {
+pub(super) fn start(socket: OwnedFd, service: Service) -> io::Result<AbortHandle> {
     let socket = UdpSocket::from_std(StdSocket::from(socket))?;
-    Ok(tokio::spawn(serve(Arc::new(socket), port, target, count)).abort_handle())
+    Ok(tokio::spawn(serve(Arc::new(socket), service)).abort_handle())
 }
 
-async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Option<Target>>, count: Count) {
+async fn serve(socket: Arc<UdpSocket>, mut service: Service) {
     let is_ipv4 = socket.local_addr().is_ok_and(|address| address.is_ipv4());
-    while target.wait_for(Option::is_some).await.is_ok() {
-        let Some(destination) = target.borrow_and_update().clone() else { continue };
-        let server = SocketAddr::from((destination.address(is_ipv4), port));
+    while service.target.wait_for(Option::is_some).await.is_ok() {
+        let Some(destination) = service.target.borrow_and_update().clone() else { continue };
         let mut sessions: HashMap<SocketAddr, Arc<Session>> = HashMap::new();
         let mut answers = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
-                changed = target.changed() => match changed {
+                changed = service.target.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
@@ -76,13 +72,16 @@ async fn serve(socket: Arc<UdpSocket>, port: u16, mut target: watch::Receiver<Op
                 },
             }
             let accept = |peer| {
-                let session = Arc::new(Session::open(&destination, server, &count)?);
+                let session = Arc::new(Session::open(&destination, is_ipv4, peer, &service)?);
                 answers.spawn(answer(Arc::clone(&session), Arc::clone(&socket), peer));
                 Ok(session)
             };
             take_in(&socket, &mut sessions, accept);
             tokio::task::yield_now().await;
         }
+        // The next run's sessions want the same names.
+        drop(sessions);
+        answers.shutdown().await;
     }
 }
 
@@ -118,17 +117,30 @@ fn take_in(
 }
 
 impl Session {
-    fn open(target: &Target, server: SocketAddr, count: &Count) -> io::Result<Session> {
-        let bind = || match server {
-            SocketAddr::V4(_) => StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => StdSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
+    fn open(target: &Target, is_ipv4: bool, peer: SocketAddr, service: &Service) -> io::Result<Session> {
+        let at = |address| SocketAddr::from((address, service.port));
+        let (socket, in_its_name) = match target.address_by_name(peer.ip(), &service.clients) {
+            Some(address) => {
+                let (socket, session) = open_session(peer, at(address), service.clients.sessions())?;
+                (socket, Some(session))
+            }
+            None => (open_inside(target, at(target.address(is_ipv4)))?, None),
         };
-        let socket = namespace::visit(target.namespace.as_fd(), bind)?;
-        socket.connect(server)?;
         socket.set_nonblocking(true)?;
         let heard = watch::channel(Instant::now()).0;
-        Ok(Session { socket: UdpSocket::from_std(socket)?, heard, _counted: count.one() })
+        let (socket, counted) = (UdpSocket::from_std(socket)?, service.count.one());
+        Ok(Session { socket, heard, _in_its_name: in_its_name, _counted: counted })
     }
+}
+
+fn open_inside(target: &Target, server: SocketAddr) -> io::Result<StdSocket> {
+    let bind = || match server {
+        SocketAddr::V4(_) => StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => StdSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = namespace::visit(target.namespace.as_fd(), bind)?;
+    socket.connect(server)?;
+    Ok(socket)
 }
 
 /// Passes a container's answers on to one peer, until both have been silent. Tells the peer whose session has ended.

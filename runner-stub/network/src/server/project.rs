@@ -69,11 +69,15 @@ impl Project {
             check_name("network", &network.key)?;
         }
         self.topology.configure(networks)?;
+        for container in self.interfaces.keys() {
+            self.ports.keep_answering(container, &self.topology.answering(container));
+        }
         let open = networks.iter().filter(|network| !network.internal);
         self.open = open.map(|network| network.key.clone()).collect();
         if !self.open.is_empty() && self.egress.is_none() {
             let _context = self.runtime.enter();
-            let egress = Egress::start(self.host.clone(), self.workers.clone())
+            let sessions = self.ports.sessions();
+            let egress = Egress::start(self.host.clone(), self.workers.clone(), sessions)
                 .map_err(Failure::system("open the way out"))?;
             self.egress = Some(egress);
         }
@@ -82,6 +86,7 @@ impl Project {
 
     /// Name servers on the bridges that there are now.
     fn serve_names(&mut self) -> Result<(), Failure> {
+        self.ports.set_subnets(self.topology.subnets());
         let gateways = self.topology.gateways();
         self.servers.retain(|index, _| gateways.iter().any(|gateway| gateway.index == *index));
         for gateway in &gateways {
@@ -117,7 +122,7 @@ impl Project {
 
         let before = self.ports.requested(&attach.container);
         let ports = self.ports.publish(&attach.container, &attach.ports)?;
-        let connected = self.topology.attach(&attach.container, &networks, namespace.as_fd());
+        let connected = self.topology.attach(&attach.container, &networks, &attach.ports, namespace.as_fd());
         let connected = match connected.and_then(|connected| self.serve_names().map(|()| connected)) {
             Ok(connected) => connected,
             Err(failure) => {
@@ -142,7 +147,8 @@ impl Project {
         self.names.insert(&attach.container, places(attach, &connected.interfaces), &knows);
         let addresses: Vec<IpAddr> = connected.interfaces.iter().flat_map(Interface::ips).collect();
         if !addresses.is_empty() {
-            self.ports.lead_to(&attach.container, &addresses, namespace, connected.is_new);
+            let (container, answering) = (&attach.container, &connected.answering);
+            self.ports.lead_to(container, &addresses, answering, namespace, connected.is_new);
         }
         let nameserver =
             connected.interfaces.first().and_then(|interface| interface.gateways.first().copied());

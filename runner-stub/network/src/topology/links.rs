@@ -9,10 +9,11 @@ use rustix::io::Errno;
 
 use super::message::{
     self, Body, CREATE, DELETE_LINK, DELETE_ROUTE, DELETE_RULE, EXCLUSIVE, Family, LinkAnswer, NEW_ADDRESS,
-    NEW_LINK, NEW_ROUTE, NEW_RULE, REPLACE, address, link, route, rule,
+    NEW_LINK, NEW_NEIGHBOUR, NEW_ROUTE, NEW_RULE, REPLACE, address, link, neighbour, route, rule,
 };
 use super::netlink::Netlink;
 use crate::egress;
+use crate::protocol::Protocol;
 
 /// Routing table of the kernel's own addresses.
 const TABLE_LOCAL: u32 = 255;
@@ -21,6 +22,8 @@ const TABLE_MAIN: u8 = 254;
 const RULE_INJECTED: u32 = 90;
 const RULE_BRIDGE: u32 = 100;
 const RULE_OTHERS: u32 = 101;
+/// Behind the rule of that number which its bridge has: the kernel puts the latest of equals last.
+const RULE_ANSWERS: u32 = RULE_OTHERS;
 const RULE_OUTSIDE: u32 = 102;
 const RULE_BRIDGE_END: u32 = 103;
 const RULE_LOCAL: u32 = 200;
@@ -29,9 +32,10 @@ const RULE_OWN: u32 = 251;
 const RULE_FOREIGN: u32 = 300;
 /// Of two ways out the kernel's own comes first, as long as its link is there.
 const METRIC_RELAYED: u32 = 10;
-/// All subnets of the project: unreachable. And everything: local.
+/// All subnets of the project: unreachable. And everything: local, or forwarded by the kernel. And everything: local.
 const TABLE_OTHERS: u32 = 900;
 const TABLE_OUTSIDE: u32 = 901;
+const TABLE_RELAYED: u32 = 902;
 /// What every bridge with IPv6 has besides, as with Docker: in its name the kernel asks for hardware addresses.
 pub(super) const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
 /// Of the prefix for what is to be discarded (RFC 6666).
@@ -178,6 +182,27 @@ pub(super) fn add_gateway(netlink: &mut Netlink, index: u32, own: IpNet) -> io::
     netlink.request(NEW_ADDRESS, CREATE | REPLACE, body)
 }
 
+/// Tells who has an address on a link, so that nobody is asked and nobody else can say that he has it.
+pub(super) fn tell_neighbour(
+    netlink: &mut Netlink,
+    index: u32,
+    address: IpAddr,
+    mac: [u8; 6],
+) -> io::Result<()> {
+    let body = Body::neighbour(Family::of(address) as u8, index, neighbour::PERMANENT, 0)
+        .with_ip(neighbour::ADDRESS, address)
+        .with(neighbour::HARDWARE_ADDRESS, &mac);
+    netlink.request(NEW_NEIGHBOUR, CREATE | REPLACE, body)
+}
+
+/// Tells a bridge by which of its ports a hardware address is.
+pub(super) fn tell_station(netlink: &mut Netlink, port: u32, mac: [u8; 6]) -> io::Result<()> {
+    let flags = neighbour::CONTROLLER | neighbour::STICKY;
+    let body = Body::neighbour(neighbour::BRIDGE, port, neighbour::STATIC, flags)
+        .with(neighbour::HARDWARE_ADDRESS, &mac);
+    netlink.request(NEW_NEIGHBOUR, CREATE | REPLACE, body)
+}
+
 /// Gives the namespace the address that its kernel chooses where it may choose.
 pub(super) fn add_nobody(netlink: &mut Netlink) -> io::Result<()> {
     match add_address(netlink, LOOPBACK_INDEX, IpNet::V6(NOBODY)) {
@@ -288,20 +313,73 @@ fn end_rules(bridge: Confined<'_>, family: Family) -> [Body; 3] {
     ]
 }
 
+/// Published ports of a container that follow each other, as routing sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answers {
+    /// The bridge by which the container's default route goes.
+    pub(super) bridge: String,
+    pub(super) container: Ipv4Addr,
+    pub(super) protocol: Protocol,
+    pub(super) first: u16,
+    pub(super) last: u16,
+}
+
+impl Answers {
+    fn rule(&self) -> Body {
+        let protocol = match self.protocol {
+            Protocol::Tcp => rule::TCP,
+            Protocol::Udp => rule::UDP,
+        };
+        let range = [self.first.to_ne_bytes(), self.last.to_ne_bytes()].concat();
+        let rule = by_source(Ipv4Net::from(self.container).into(), RULE_ANSWERS, TABLE_RELAYED)
+            .with(rule::PROTOCOL, &[protocol])
+            .with(rule::SOURCE_PORTS, &range);
+        from(rule, &self.bridge)
+    }
+}
+
+/// What a container answers is for the namespace itself, where clients' addresses are spoken for (`crate::ports`), also while
+/// the kernel forwards what else goes out.
+pub(super) fn lead_answers(netlink: &mut Netlink, answers: &Answers) -> io::Result<()> {
+    add_rule(netlink, answers.rule())
+}
+
+/// Undoes [`lead_answers`].
+pub(super) fn forget_answers(netlink: &mut Netlink, answers: &Answers) -> io::Result<()> {
+    delete_rule(netlink, answers.rule())
+}
+
+/// Undoes [`lead_answers`] for whatever an earlier process did.
+fn forget_all_answers(netlink: &mut Netlink) -> io::Result<()> {
+    loop {
+        match netlink.request(DELETE_RULE, 0, to_table(Family::V4, RULE_ANSWERS, TABLE_RELAYED)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Prepares the namespace for [`confine_bridge`]. The kernel looks at its own addresses first of all (rule 0); that look
 /// is moved behind the rules of the bridges. What is sent in the name of a foreign address goes nowhere without a mark.
 pub(super) fn prepare_rules(netlink: &mut Netlink) -> io::Result<()> {
+    forget_all_answers(netlink)?;
     for family in Family::BOTH {
-        let everything = local_route(family, 0, TABLE_OUTSIDE)
-            .with_number(route::LINK, LOOPBACK_INDEX)
-            .with_number(route::PRIORITY, METRIC_RELAYED);
-        match netlink.request(NEW_ROUTE, CREATE | REPLACE, everything) {
+        let everything = |table| {
+            local_route(family, 0, table)
+                .with_number(route::LINK, LOOPBACK_INDEX)
+                .with_number(route::PRIORITY, METRIC_RELAYED)
+        };
+        let made = [TABLE_OUTSIDE, TABLE_RELAYED]
+            .into_iter()
+            .try_for_each(|table| netlink.request(NEW_ROUTE, CREATE | REPLACE, everything(table)));
+        match made {
             // A kernel without IPv6 has nothing to confine.
             Err(error) if family == Family::V6 && is_unsupported(&error) => continue,
             result => result?,
         }
         let marked = |body: Body, mark| from(body.with_number(rule::MARK, mark), LOOPBACK);
-        add_rule(netlink, marked(to_table(family, RULE_INJECTED, TABLE_OUTSIDE), egress::INJECTED))?;
+        add_rule(netlink, marked(to_table(family, RULE_INJECTED, TABLE_RELAYED), egress::INJECTED))?;
         add_rule(netlink, marked(to_table(family, RULE_MARKED, TABLE_MAIN.into()), egress::MARK))?;
         let foreign = Body::rule(family, rule::BLACKHOLE, 0).with_number(rule::PRIORITY, RULE_FOREIGN);
         add_rule(netlink, from(foreign, LOOPBACK))?;

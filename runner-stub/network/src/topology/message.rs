@@ -1,6 +1,6 @@
 //! The bytes of rtnetlink(7): a header of each kind, then attributes; every number in the machine's own byte order.
 //!
-//! Eight kinds of request are sent from here and one kind of answer is read. The crates that know all of rtnetlink add
+//! Nine kinds of request are sent from here and one kind of answer is read. The crates that know all of rtnetlink add
 //! 220 KB to every executable, so these few are spelled out, with the names of `linux/rtnetlink.h` and its kin.
 
 use std::io;
@@ -15,6 +15,7 @@ pub(super) const GET_LINK: u16 = 18;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const NEW_ROUTE: u16 = 24;
 pub(super) const DELETE_ROUTE: u16 = 25;
+pub(super) const NEW_NEIGHBOUR: u16 = 28;
 pub(super) const NEW_RULE: u16 = 32;
 pub(super) const DELETE_RULE: u16 = 33;
 const ERROR: u16 = 2;
@@ -83,6 +84,21 @@ pub(super) mod route {
     pub(in super::super) const PROTOCOL_BOOT: u8 = 3;
 }
 
+/// `NDA_*` of neighbours, and values of their header.
+pub(super) mod neighbour {
+    pub(in super::super) const ADDRESS: u16 = 1;
+    pub(in super::super) const HARDWARE_ADDRESS: u16 = 2;
+    /// `NUD_NOARP` and `NUD_PERMANENT`.
+    pub(in super::super) const STATIC: u16 = 0x40;
+    pub(in super::super) const PERMANENT: u16 = 0x80;
+    /// `NTF_MASTER`: of the bridge that the link is a port of.
+    pub(in super::super) const CONTROLLER: u8 = 1 << 2;
+    /// `NTF_STICKY`: by no other port, whatever comes by it. Linux 5.0; older kernels pass over it.
+    pub(in super::super) const STICKY: u8 = 1 << 6;
+    /// `AF_BRIDGE`.
+    pub(in super::super) const BRIDGE: u8 = 7;
+}
+
 /// `FRA_*` of rules, and the actions of a rule.
 pub(super) mod rule {
     pub(in super::super) const SOURCE: u16 = 2;
@@ -90,6 +106,12 @@ pub(super) mod rule {
     pub(in super::super) const PRIORITY: u16 = 6;
     pub(in super::super) const MARK: u16 = 10;
     pub(in super::super) const TABLE: u16 = 15;
+    /// Both since Linux 4.17.
+    pub(in super::super) const PROTOCOL: u16 = 22;
+    pub(in super::super) const SOURCE_PORTS: u16 = 23;
+    /// Values of the first.
+    pub(in super::super) const TCP: u8 = 6;
+    pub(in super::super) const UDP: u8 = 17;
     pub(in super::super) const TO_TABLE: u8 = 1;
     pub(in super::super) const BLACKHOLE: u8 = 6;
     pub(in super::super) const UNREACHABLE: u8 = 7;
@@ -137,6 +159,15 @@ impl Body {
     pub(super) fn address(family: Family, index: u32, prefix: u8, flags: u8) -> Body {
         let mut bytes = vec![family as u8, prefix, flags, 0];
         bytes.extend(index.to_ne_bytes());
+        Body(bytes)
+    }
+
+    /// `struct ndmsg`.
+    pub(super) fn neighbour(family: u8, index: u32, state: u16, flags: u8) -> Body {
+        let mut bytes = vec![family, 0, 0, 0];
+        bytes.extend(index.to_ne_bytes());
+        bytes.extend(state.to_ne_bytes());
+        bytes.extend([flags, 0]);
         Body(bytes)
     }
 

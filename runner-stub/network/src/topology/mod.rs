@@ -7,6 +7,7 @@
 //! A network that is configured anew becomes another bridge when nothing is on the old one any more: at once, or when the
 //! first container is attached.
 
+mod answers;
 mod device;
 mod links;
 mod message;
@@ -23,6 +24,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use answers::{Answers, Place};
 use ipnet::IpNet;
 use links::{Confined, Link};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -37,7 +39,7 @@ pub(crate) use subnet::hold_to_rules;
 use veth::Veth;
 
 use crate::Failure;
-use crate::protocol::{Interface, Membership, NetworkConfig, NetworkStatus};
+use crate::protocol::{Interface, Membership, NetworkConfig, NetworkStatus, Port};
 
 /// Bridges and veths of the project.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub(crate) struct Topology {
     neighbours: Option<Neighbours>,
     /// By name of the bridge; also those found in the kernel that no network was configured for yet.
     bridges: BTreeMap<String, Bridge>,
+    answers: Answers,
 }
 
 /// A container's interfaces.
@@ -57,6 +60,8 @@ pub(crate) struct Connected {
     pub(crate) interfaces: Vec<Interface>,
     /// Whether a link was made: this is another run of the container than the last time, if there was one.
     pub(crate) is_new: bool,
+    /// Its addresses from which it answers the outside by way of the namespace, at most one of each family.
+    pub(crate) answering: Vec<IpAddr>,
 }
 
 /// A bridge with a network.
@@ -152,9 +157,11 @@ impl Topology {
         links::set_up(&mut netlink, loopback.index, None)?;
         links::add_nobody(&mut netlink)?;
         // A kernel without policy routing still has DNS bound to its bridge and forwarding off.
-        tolerate(links::prepare_rules(&mut netlink), Errno::OPNOTSUPP)?;
+        let prepared = links::prepare_rules(&mut netlink);
+        let answers = Answers::new(prepared.is_ok());
+        tolerate(prepared, Errno::OPNOTSUPP)?;
 
-        let mut topology = Topology { netlink, seed, neighbours, bridges: BTreeMap::new() };
+        let mut topology = Topology { netlink, seed, neighbours, bridges: BTreeMap::new(), answers };
         topology.adopt()?;
         Ok(topology)
     }
@@ -190,11 +197,14 @@ impl Topology {
 
     /// Other projects choose among the rest. They never meet, so that it does no harm when it cannot be told.
     fn tell_neighbours(&self) {
-        let subnets: Vec<IpNet> =
-            self.bridges.values().flat_map(Bridge::gateways).map(|gateway| gateway.trunc()).collect();
         if let Some(neighbours) = &self.neighbours {
-            let _ = neighbours.tell(&subnets);
+            let _ = neighbours.tell(&self.subnets());
         }
+    }
+
+    /// Those of all bridges.
+    pub(crate) fn subnets(&self) -> Vec<IpNet> {
+        self.bridges.values().flat_map(Bridge::gateways).map(|gateway| gateway.trunc()).collect()
     }
 
     fn configure_one(&mut self, config: &NetworkConfig) -> Result<(), Failure> {
@@ -222,11 +232,12 @@ impl Topology {
             .map_err(Failure::system(format!("set up network `{}`", config.key)))
     }
 
-    /// Connects a container to networks, in this order. Undone when a step fails.
+    /// Connects a container to networks, in this order, from which it answers at `ports`. Undone when a step fails.
     pub(crate) fn attach(
         &mut self,
         container: &str,
         networks: &[&Membership],
+        ports: &[Port],
         namespace: BorrowedFd<'_>,
     ) -> Result<Connected, Failure> {
         let mut interfaces = Vec::new();
@@ -267,11 +278,24 @@ impl Topology {
             let _ = self.detach(container);
             return Err(Failure::system(format!("set up the network inside container `{container}`"))(error));
         }
-        Ok(Connected { interfaces, is_new })
+        let places = setup.iter().flat_map(|setup| {
+            let bridge = link_name("br-", &[&setup.interface.network]);
+            let own = |is_ipv4: bool| setup.interface.ips().find(|ip| ip.is_ipv4() == is_ipv4);
+            let addresses = setup.default_gateways.iter().filter_map(move |gateway| own(gateway.is_ipv4()));
+            addresses.map(move |address| Place { bridge: bridge.clone(), address })
+        });
+        self.answers.lead(&mut self.netlink, container, places.collect(), ports);
+        Ok(Connected { interfaces, is_new, answering: self.answering(container) })
+    }
+
+    /// What [`Connected::answering`] is by now.
+    pub(crate) fn answering(&self, container: &str) -> Vec<IpAddr> {
+        self.answers.of(container)
     }
 
     /// Takes a container's veths away and its addresses back. All are tried; the first error is told.
     pub(crate) fn detach(&mut self, container: &str) -> Result<(), Failure> {
+        self.answers.forget(&mut self.netlink, container);
         let mut result = Ok(());
         for bridge in self.bridges.values_mut() {
             let Some(config) = &bridge.config else { continue };
@@ -442,11 +466,15 @@ impl Topology {
     fn confine(&mut self, name: &str, is_internal: bool) -> io::Result<()> {
         let Some(bridge) = self.bridges.get(name) else { return Ok(()) };
         let confined = Confined { name, index: bridge.index, subnets: &bridge.gateways() };
+        if is_internal {
+            self.answers.forget_bridge(&mut self.netlink, name);
+        }
         tolerate(links::confine_bridge(&mut self.netlink, confined, is_internal), Errno::OPNOTSUPP)
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         if let Some(bridge) = self.bridges.remove(name) {
+            self.answers.forget_bridge(&mut self.netlink, name);
             let confined = Confined { name, index: bridge.index, subnets: &bridge.gateways() };
             // Rules without a link match nothing; a kernel without policy routing has none.
             let _ = links::release_bridge(&mut self.netlink, confined);
@@ -484,6 +512,7 @@ impl Topology {
         let wanted = Veth {
             name: &name,
             bridge: bridge.index,
+            addresses: &addresses,
             alias: &alias,
             isolated: config.isolated,
             end: links::End { namespace, name: inside, mac, mtu: config.mtu },

@@ -21,7 +21,8 @@ pub(super) struct Veth<'a> {
     pub(super) name: &'a str,
     /// Index of the bridge.
     pub(super) bridge: u32,
-    /// The addresses it stands for.
+    /// The addresses it stands for, and the same as text.
+    pub(super) addresses: &'a [IpAddr],
     pub(super) alias: &'a str,
     /// Containers on the bridge do not reach each other.
     pub(super) isolated: bool,
@@ -46,6 +47,7 @@ pub(super) fn find(
 pub(super) fn ensure(netlink: &mut Netlink, veth: &Veth<'_>) -> io::Result<(String, bool)> {
     if let Some(name) = find(netlink, veth.name, veth.bridge, veth.end.namespace)? {
         let outer = links::find(netlink, veth.name)?;
+        introduce(netlink, veth, outer.index)?;
         links::set_up(netlink, outer.index, Some(veth.alias))?;
         return Ok((name, false));
     }
@@ -56,8 +58,17 @@ pub(super) fn ensure(netlink: &mut Netlink, veth: &Veth<'_>) -> io::Result<(Stri
     if veth.isolated {
         isolate(netlink, index)?;
     }
+    introduce(netlink, veth, index)?;
     links::set_up(netlink, index, Some(veth.alias))?;
     Ok((veth.end.name.to_owned(), true))
+}
+
+/// What is sent to the container from the namespace comes to nobody else, who might claim its addresses.
+fn introduce(netlink: &mut Netlink, veth: &Veth<'_>, port: u32) -> io::Result<()> {
+    links::tell_station(netlink, port, veth.end.mac)?;
+    veth.addresses
+        .iter()
+        .try_for_each(|address| links::tell_neighbour(netlink, veth.bridge, *address, veth.end.mac))
 }
 
 /// Older kernels take what they do not know for done.
@@ -110,6 +121,11 @@ pub(super) fn configure(setups: &[Setup<'_>]) -> io::Result<()> {
         }
         links::set_up(&mut netlink, link.index, None)?;
         interface.ips().for_each(await_address);
+        if let Some(mac) = interface.gateways.first().copied().map(links::hardware_address) {
+            for gateway in &interface.gateways {
+                links::tell_neighbour(&mut netlink, link.index, *gateway, mac)?;
+            }
+        }
         for gateway in default_gateways {
             links::set_route(&mut netlink, link.index, None, *gateway)?;
             if gateway.is_ipv4() && link_local.iter().any(IpAddr::is_ipv4) {

@@ -13,6 +13,7 @@ mod path;
 mod ports;
 mod project;
 mod soak;
+mod source;
 mod support;
 mod uplink;
 

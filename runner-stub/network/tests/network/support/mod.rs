@@ -279,10 +279,16 @@ impl Container {
 
     /// Loses one of fifty TCP segments that arrive in the container from now on; no resets, which nobody sends twice.
     pub(crate) fn lose_segments(&self) {
-        const RULES: &str =
-            "add table inet loss; add chain inet loss in { type filter hook input priority 0; };
-            add rule inet loss in tcp flags & rst == 0 numgen random mod 50 == 0 counter drop";
-        let (done, said) = self.run(&["nft", RULES]);
+        self.lose("tcp flags & rst == 0 numgen random mod 50 == 0");
+    }
+
+    /// Loses what matches in the words of nftables.
+    pub(crate) fn lose(&self, what: &str) {
+        let rules = format!(
+            "add table inet loss; add chain inet loss in {{ type filter hook input priority 0; }};
+            add rule inet loss in {what} counter drop"
+        );
+        let (done, said) = self.run(&["nft", &rules]);
         assert!(done, "{said}");
     }
 

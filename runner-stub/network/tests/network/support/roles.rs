@@ -22,7 +22,8 @@ pub(crate) fn play() {
         "hold" => hold(&argument),
         "close-first" => close_first(&argument),
         "cut" => cut(&argument),
-        "witness" => witness(&argument),
+        "witness" => witness(&argument, ""),
+        "greeting-witness" => witness(&argument, "!"),
         "take" => take(&argument),
         "send-after-end" => send_after_end(&argument),
         "ask-udp" => ask_udp(&argument, PATIENCE),
@@ -45,6 +46,11 @@ pub(crate) fn play() {
         "uplink" => uplink(&argument),
         "stay" => stay(&argument),
         "sweep" => sweep(&argument),
+        "tell" => tell(&argument),
+        "be-told" => be_told(&argument),
+        "connect-from" => connect_from(&argument),
+        "break-off" => break_off(&argument),
+        "reset-by" => reset_by(&argument),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -220,11 +226,13 @@ fn cut(address: &str) {
 }
 
 /// Tells every second client what the one before did: how many bytes of noise came, how that ended, and whether they were right.
-fn witness(port: &str) {
+/// All are greeted first.
+fn witness(port: &str, greeting: &str) {
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
     println!("\nup");
     loop {
         let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(greeting.as_bytes()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut taken = Vec::new();
         let end = match stream.read_to_end(&mut taken) {
@@ -233,7 +241,7 @@ fn witness(port: &str) {
             Err(error) => error.kind().to_string(),
         };
         let (mut stream, _) = listener.accept().unwrap();
-        write!(stream, "{} {end} {}", taken.len(), is_noise(&taken, 1)).unwrap();
+        write!(stream, "{greeting}{} {end} {}", taken.len(), is_noise(&taken, 1)).unwrap();
     }
 }
 
@@ -614,6 +622,105 @@ fn garbage(query: &[u8]) -> Vec<Vec<u8>> {
         [&query[..2], &noise].concat(),
         noise,
     ]
+}
+
+/// Tells everybody who comes to a port, by TCP or UDP, from which address and port.
+fn tell(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    let socket = UdpSocket::bind(address).unwrap();
+    println!("\nup");
+    let of = |peer: SocketAddr| SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // A peer that has gone tells nothing.
+            let Ok(peer) = stream.peer_addr() else { continue };
+            let _ = write!(stream, "{}", of(peer));
+        }
+    });
+    loop {
+        let (_, peer) = socket.recv_from(&mut [0; 64]).unwrap();
+        let _ = socket.send_to(of(peer).as_bytes(), peer);
+    }
+}
+
+/// `tcp|udp address:port`: what the role [`tell`] tells, and what it ought to: `told own`.
+fn be_told(argument: &str) {
+    let (protocol, address) = argument.split_once(' ').unwrap();
+    let mut told = String::new();
+    let own = if protocol == "tcp" {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
+        stream.read_to_string(&mut told).unwrap();
+        stream.local_addr().unwrap()
+    } else {
+        let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.set_read_timeout(Some(PATIENCE * 3)).unwrap();
+        socket.connect(address).unwrap();
+        socket.send(b"?").unwrap();
+        let mut reply = [0; 64];
+        let length = socket.recv(&mut reply).unwrap();
+        told = String::from_utf8(reply[..length].to_vec()).unwrap();
+        socket.local_addr().unwrap()
+    };
+    println!("\nreply {told} {own}");
+}
+
+/// How a connection that says nothing ends.
+fn reset_by(address: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
+    match stream.read(&mut [0]) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => println!("\nreply reset"),
+        other => println!("\nreply {other:?}"),
+    }
+}
+
+/// `port address:port…`: with which of them a connection comes about from that port of its own.
+fn connect_from(argument: &str) {
+    use socket2::{Domain, Socket, Type};
+    let mut words = argument.split(' ');
+    let port: u16 = words.next().unwrap().parse().unwrap();
+    let reaches = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).unwrap();
+        // Its port is wanted again.
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        socket.connect_timeout(&address.into(), PATIENCE).is_ok()
+    };
+    let reached = std::thread::scope(|scope| {
+        let tried: Vec<_> =
+            words.map(|word| (word, scope.spawn(move || reaches(word.parse().unwrap())))).collect();
+        tried
+            .into_iter()
+            .filter_map(|(word, tried)| tried.join().unwrap().then_some(word))
+            .collect::<Vec<_>>()
+    });
+    println!("\nreply {}", reached.join(" "));
+}
+
+/// Breaks connections to a greeting [`witness`] off after those lengths of [`CUTS`] that the kernel takes at once, though nothing
+/// arrives; `true`, or what was told of one.
+fn break_off(address: &str) {
+    for length in CUTS.into_iter().filter(|length| *length <= 32_769) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        send_noise(&mut stream, length, 1).unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        let (seen, end) = told.strip_prefix('!').unwrap().split_once(' ').unwrap();
+        if end != "reset true" || seen.parse::<u64>().unwrap() > length {
+            println!("\nreply {length}: {told}");
+            return;
+        }
+    }
+    println!("\nreply true");
 }
 
 /// `address hex`: an echo request that carries this, after its sequence number; what comes back.
