@@ -24,6 +24,7 @@ use crate::programs::stubs;
 pub struct Handmade {
     name: &'static str,
     services: Value,
+    networks: Value,
     layers: Vec<Layer>,
     config: Value,
     lie: Option<DiffId>,
@@ -32,7 +33,13 @@ pub struct Handmade {
 impl Handmade {
     /// Services as in a Compose file, without `image`.
     pub fn new(name: &'static str, services: Value) -> Self {
-        Self { name, services, layers: Vec::new(), config: json!({}), lie: None }
+        Self { name, services, networks: json!({}), layers: Vec::new(), config: json!({}), lie: None }
+    }
+
+    /// Networks as in a Compose file.
+    pub fn networks(mut self, networks: Value) -> Self {
+        self.networks = networks;
+        self
     }
 
     /// One more layer.
@@ -95,7 +102,7 @@ impl Handmade {
         for name in &names {
             services[name]["image"] = json!(self.name);
         }
-        let content = json!({"services": services, "volumes": {"kept": null}});
+        let content = json!({"services": services, "networks": self.networks, "volumes": {"kept": null}});
         let mut config = json!({"Env": ["PATH=/usr/bin:/bin"]});
         for (field, value) in self.config.as_object().into_iter().flatten() {
             config[field] = value.clone();

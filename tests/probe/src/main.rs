@@ -5,6 +5,9 @@
 //! probe                          report as JSON
 //! probe serve PORT               HTTP: / the report, /get/HOST/PORT/PATH fetches that and passes it on
 //! probe get HOST PORT PATH       fetches http://HOST:PORT/PATH
+//! probe outside ADDRESS          plays the outside of a device at an address: who asks on UDP port 7 is told who he is, and by DNS
+//!                                known.example has the address
+//! probe ask HOST PORT            sends a datagram and prints what comes back
 //! probe write PATH TEXT          appends a line to a file, and syncs it
 //! probe read PATH                prints a file
 //! probe lines COUNT MILLISECONDS prints numbered lines, the even ones on standard error
@@ -22,6 +25,7 @@
 mod attack;
 mod calls;
 mod http;
+mod outside;
 mod reach;
 mod report;
 
@@ -47,6 +51,8 @@ fn run(arguments: &[&str]) -> Result<u8> {
         [] => println!("{:#}", report::report()),
         ["serve", port] => http::serve(number(port)?)?,
         ["get", host, port, path] => print!("{}", http::get(host, number(port)?, path)?),
+        ["outside", address] => outside::serve(address.parse().map_err(Error::other)?)?,
+        ["ask", host, port] => println!("{}", outside::ask(host, number(port)?)?),
         ["write", path, text] => {
             let mut file = OpenOptions::new().create(true).append(true).open(path)?;
             writeln!(file, "{text}")?;
