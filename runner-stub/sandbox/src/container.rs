@@ -72,6 +72,7 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<Waiting, Error> {
     let Creation { bundle, streams, home, detached } = creation;
     let mapped = Mapped::current();
     process::check(&bundle.spec.process)?;
+    process::label::check_mounts(bundle.spec.mount_label())?;
     rootfs::sysctls::check(&bundle.spec)?;
     let filter = bundle.spec.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let nothing = Resources::default();

@@ -307,6 +307,30 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A label for a security module that this host does not have, or has switched off.
+    #[error("config.json: `{property}` is there, but this host has no {module}")]
+    NoModule {
+        /// Its path in the document.
+        property: &'static str,
+        /// `AppArmor` or `SELinux`.
+        module: &'static str,
+    },
+    /// `attr/apparmor/exec`
+    #[error("failed to set the AppArmor profile `{name}`")]
+    Profile {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// `attr/exec`, `attr/keycreate`, `security.selinux`
+    #[error("failed to set the SELinux label `{label}`")]
+    Label {
+        /// The whole of it.
+        label: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The other process ended without a word.
     #[error("{process} ended unexpectedly")]
     Vanished {
@@ -447,6 +471,26 @@ impl Error {
                     _ => return None,
                 }
             }
+            Error::NoModule { module: "AppArmor", .. } => {
+                "leave the profile out, or boot with `security=apparmor apparmor=1` a kernel that has it"
+            }
+            Error::NoModule { .. } => {
+                "leave the label out, or boot with `security=selinux selinux=1` and a policy"
+            }
+            Error::Profile { source, .. } => match source.raw_os_error()? {
+                ENOENT => "no profile of this name is loaded; as root: `apparmor_parser -r FILE`",
+                EPERM | nix::libc::EACCES => {
+                    "this program is confined by a profile itself, which has to allow `change_profile`"
+                }
+                _ => return None,
+            },
+            Error::Label { source, .. } => match source.raw_os_error()? {
+                EINVAL => "the policy of this device knows no such user, role, type or level",
+                EPERM | nix::libc::EACCES => {
+                    "the policy of this device does not allow it; `ausearch -m avc -ts recent` as root shows the rule"
+                }
+                _ => return None,
+            },
             Error::NotRunning { .. } => "start it with `up` or `start`",
             _ => return None,
         };

@@ -21,6 +21,7 @@ use crate::channel::{Channel, Message};
 use crate::compat::{in_root, pidfd};
 use crate::idmap::Mapped;
 use crate::process::{self, Conditions, Streams};
+use crate::relay::Relays;
 use crate::role::{Child, Errand, Spawn, take_fd};
 use crate::spec::{Bundle, Capabilities, NamespaceKind, Process, Seccomp};
 use crate::terminal::{self, RawMode};
@@ -351,6 +352,11 @@ fn join(
         streams.input = Some(File::open("/dev/null").map_err(failed)?.into());
     }
 
+    // Nobody would carry for one that nobody waits for.
+    let relays = match request.detach {
+        true => Relays::default(),
+        false => Relays::around(&request.process, &mut streams).map_err(failed)?,
+    };
     let filter = request.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let user = request.process.user.clone();
     let keeper = match mapped.single && !request.detach && ids::are_shown() {
@@ -420,10 +426,11 @@ fn join(
     {
         let _ = pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
         let _ = child.wait();
+        relays.finish();
         return Ok(TIMED_OUT);
     }
     let raw_mode = master.as_ref().map(|_| RawMode::enter());
-    let ended = foreground.attend(&child, master);
+    let ended = foreground.attend(&child, master, relays);
     drop(raw_mode);
     Ok(ended?.code)
 }

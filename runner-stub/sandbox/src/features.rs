@@ -63,6 +63,11 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::ENOSYS | nix::libc::EPERM))
 }
 
+/// AppArmor is switched on.
+pub fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
 /// System calls can be filtered (CONFIG_SECCOMP_FILTER; the file is there since Linux 4.14).
 pub fn has_filters() -> bool {
     Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()

@@ -9,6 +9,7 @@ use crate::Error;
 use crate::container::{self, Creation, Home, Waiting};
 use crate::process::Streams;
 use crate::record::{self, Exit};
+use crate::relay::Relays;
 use crate::spec::Bundle;
 use crate::terminal::{self, RawMode};
 use crate::wait::Foreground;
@@ -32,6 +33,7 @@ pub struct Created {
     container_dir: PathBuf,
     waiting: Waiting,
     foreground: Foreground,
+    relays: Relays,
     /// Held until the end.
     _claim: OwnedFd,
 }
@@ -48,9 +50,18 @@ pub fn create(options: &RunOptions<'_>) -> Result<Created, Error> {
         let null = null.map_err(|source| Error::Read { path: PathBuf::from("/dev/null"), source })?;
         streams.input = Some(null.into());
     }
+    let failed = |source| Error::System { step: "make a pipe", source };
+    let relays = Relays::around(&bundle.spec.process, &mut streams).map_err(failed)?;
     let waiting =
         container::create(Creation { bundle: &bundle, streams, home: options.home, detached: None })?;
-    Ok(Created { init_pid: waiting.init.pid, container_dir: bundle.dir, waiting, foreground, _claim: claim })
+    Ok(Created {
+        init_pid: waiting.init.pid,
+        container_dir: bundle.dir,
+        waiting,
+        foreground,
+        relays,
+        _claim: claim,
+    })
 }
 
 impl Created {
@@ -62,7 +73,7 @@ impl Created {
             RawMode::enter()
         });
         let started_at = crate::shim::start(&self.container_dir, &mut self.waiting)?;
-        let ended = self.foreground.attend(&self.waiting.init, master);
+        let ended = self.foreground.attend(&self.waiting.init, master, self.relays);
         drop(raw_mode);
         let ended = ended?;
         // On a full disk there is no record; the status is passed on all the same.

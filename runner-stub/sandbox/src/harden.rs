@@ -19,7 +19,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::process::confine;
 use crate::spec::{Argument, Seccomp, Syscall};
 use crate::sys::landlock;
-use crate::{Error, seccomp, sys};
+use crate::{Error, seccomp, selinux, sys};
 
 /// What the shim calls while its container runs, on all machines. Everything else fails.
 const SHIM_CALLS: &str = "_llseek access brk clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close \
@@ -155,6 +155,8 @@ fn supervisor_files(data: &Path, runtime: &Path) -> Vec<Rule> {
         (PathBuf::from("/dev/null"), right::WRITE_FILE),
         (data.to_owned(), right::ALL_OF_FILES),
     ];
+    // The policy is asked by writing the question.
+    rules.extend(selinux::QUESTIONS.map(|file| (PathBuf::from(file), right::WRITE_FILE)));
     rules.extend(runtime.ancestors().nth(2).map(|path| (path.to_owned(), right::ALL_OF_FILES)));
     rules.extend(crate::cgroup::mounts().into_iter().map(|path| (path, groups)));
     rules

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::Error;
+use crate::{Error, selinux};
 
 /// Name of the FIFO.
 pub const NAME: &str = "stdin";
@@ -19,8 +19,8 @@ pub(crate) struct Input {
     pending: Vec<u8>,
 }
 
-/// Makes the FIFO: the end for the container, and ours.
-pub(crate) fn open(container_dir: &Path) -> Result<(OwnedFd, Input), Error> {
+/// Makes the FIFO, with the SELinux label of the container's files where they have one: the end for the container, and ours.
+pub(crate) fn open(container_dir: &Path, label: Option<&str>) -> Result<(OwnedFd, Input), Error> {
     let path = container_dir.join(NAME);
     let failed = |source: Errno| Error::Write { path: path.clone(), source: source.into() };
     let mode = Mode::RUSR | Mode::WUSR;
@@ -32,6 +32,10 @@ pub(crate) fn open(container_dir: &Path) -> Result<(OwnedFd, Input), Error> {
     let fifo =
         rustix::fs::open(&path, OFlags::RDWR | OFlags::NONBLOCK | flags, Mode::empty()).map_err(failed)?;
     let theirs = rustix::fs::open(&path, OFlags::RDONLY | flags, Mode::empty()).map_err(failed)?;
+    if let Some(label) = label {
+        selinux::set_label(&theirs, label)
+            .map_err(|source| Error::Label { label: label.to_owned(), source })?;
+    }
     Ok((theirs, Input { fifo, pending: Vec::new() }))
 }
 

@@ -11,8 +11,6 @@
 //! The caller may be multi-threaded; what runs between its `fork` and `execve` allocates nothing ([`role`]).
 //!
 //! `unsafe` is confined to `sys`.
-//!
-//! Deliberately absent: SELinux labels.
 
 pub mod cgroup;
 mod channel;
@@ -36,9 +34,11 @@ pub mod oci;
 pub mod packet;
 mod process;
 pub mod record;
+mod relay;
 pub mod role;
 mod rootfs;
 mod seccomp;
+pub mod selinux;
 pub mod shim;
 pub mod signal;
 mod spec;

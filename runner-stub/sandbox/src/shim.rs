@@ -193,7 +193,8 @@ fn run(
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system("make a pipe"));
     let ((output, their_output), (errors, their_errors)) = (pipe()?, pipe()?);
     let (their_input, input) = match bundle.has_input() {
-        true => input::open(&bundle.dir).map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+        true => input::open(&bundle.dir, bundle.spec.mount_label())
+            .map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
         false => (None, None),
     };
     let theirs = Streams {

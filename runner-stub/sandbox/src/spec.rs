@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::cgroup::Resources;
 use crate::log::LogLimits;
 use crate::oci::Hooks;
+use crate::{Error, selinux};
 
 /// A folder with a config.json.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) struct Process {
     #[serde(default)]
     pub(crate) apparmor_profile: Option<String>,
     #[serde(default)]
-    selinux_label: Option<String>,
+    pub(crate) selinux_label: Option<String>,
     #[serde(default)]
     scheduler: Option<serde_json::Value>,
     #[serde(default)]
@@ -168,8 +168,9 @@ pub(crate) struct Linux {
     pub(crate) resources: Option<Resources>,
     #[serde(default)]
     pub(crate) seccomp: Option<Seccomp>,
+    /// For what the container's mounts hold, where the mount decides on that.
     #[serde(default)]
-    mount_label: Option<String>,
+    pub(crate) mount_label: Option<String>,
     #[serde(default)]
     intel_rdt: Option<serde_json::Value>,
     #[serde(default)]
@@ -271,9 +272,13 @@ pub(crate) struct Device {
 }
 
 impl Bundle {
-    /// Reads `dir/config.json` of a container of ours, which has no hooks.
+    /// Reads `dir/config.json` of a container of ours, which has no hooks. SELinux labels that nobody asked for
+    /// (`dev.dpack.labels`) are those of a device that had it on when the container was made.
     pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
-        let bundle = Self::load_with_hooks(dir)?;
+        let mut bundle = Self::load_with_hooks(dir)?;
+        if bundle.spec.annotations.contains_key("dev.dpack.labels") && !selinux::is_enabled() {
+            (bundle.spec.process.selinux_label, bundle.spec.linux.mount_label) = (None, None);
+        }
         if bundle.spec.hooks.is_empty() { Ok(bundle) } else { Err(Error::Unsupported { property: "hooks" }) }
     }
 
@@ -335,18 +340,28 @@ impl Mount {
     }
 }
 
+/// Labels stand between quotes in the options of a mount, and alone in a file of the kernel's.
+fn label(property: &'static str, label: &Option<String>) -> Result<(), Error> {
+    let unfit = |c: char| c == '"' || c == '\\' || c.is_control();
+    if label.as_deref().is_some_and(|label| label.contains(unfit)) {
+        let reason = "quotes, backslashes and control characters are in no label".to_owned();
+        return Err(Error::Invalid { property: property.to_owned(), reason });
+    }
+    Ok(())
+}
+
 impl Process {
     /// Finds what cannot be done, before anything is.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let refused = [
-            ("process.selinuxLabel", present(&self.selinux_label)),
             ("process.scheduler", self.scheduler.is_some()),
             ("process.ioPriority", self.io_priority.is_some()),
         ];
         if let Some((property, _)) = refused.into_iter().find(|(_, present)| *present) {
             return Err(Error::Unsupported { property });
         }
+        label("process.selinuxLabel", &self.selinux_label)?;
+        label("process.apparmorProfile", &self.apparmor_profile)?;
         let invalid = |property: &str, reason: &str| {
             Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
         };
@@ -370,9 +385,7 @@ impl Spec {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let present = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         let refused = [
-            ("linux.mountLabel", present(&self.linux.mount_label)),
             ("linux.intelRdt", self.linux.intel_rdt.is_some()),
             ("linux.personality", self.linux.personality.is_some()),
             ("linux.timeOffsets", self.linux.time_offsets.is_some()),
@@ -384,6 +397,7 @@ impl Spec {
             return Err(Error::Unsupported { property });
         }
         self.process.check()?;
+        label("linux.mountLabel", &self.linux.mount_label)?;
         self.hooks.check()?;
         let invalid = |property: &str, reason: &str| {
             Err(Error::Invalid { property: property.to_owned(), reason: reason.to_owned() })
@@ -403,6 +417,11 @@ impl Spec {
             return invalid("linux.namespaces", "a new mount namespace is needed");
         }
         Ok(())
+    }
+
+    /// What everything has for a label that the container's mounts hold.
+    pub(crate) fn mount_label(&self) -> Option<&str> {
+        self.linux.mount_label.as_deref().filter(|label| !label.is_empty())
     }
 
     /// The namespace of a kind, when the container has its own.
@@ -446,7 +465,14 @@ mod tests {
     #[test]
     fn a_property_that_would_confine_is_refused_and_not_skipped() {
         assert!(parse("").is_ok());
-        let error = parse(r#","mountLabel":"system_u:object_r:container_file_t:s0""#).unwrap_err();
-        assert_eq!(error.to_string(), "config.json: `linux.mountLabel` is not supported");
+        let error = parse(r#","personality":{"domain":"LINUX32"}"#).unwrap_err();
+        assert_eq!(error.to_string(), "config.json: `linux.personality` is not supported");
+    }
+
+    #[test]
+    fn a_label_cannot_add_options_to_a_mount() {
+        assert!(parse(r#","mountLabel":"system_u:object_r:container_file_t:s0:c1,c2""#).is_ok());
+        let error = parse(r#","mountLabel":"system_u:object_r:a\",upperdir=\"/""#).unwrap_err();
+        assert!(error.to_string().starts_with("config.json: `linux.mountLabel`: quotes"), "{error}");
     }
 }

@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::Error;
 use crate::compat::pidfd;
+use crate::relay::Relays;
 use crate::role::Child;
 use crate::terminal;
 
@@ -53,19 +54,26 @@ impl Foreground {
     }
 
     /// Waits for the child's end. `master`: its pseudo-terminal.
-    pub(crate) fn attend(&self, child: &Child, master: Option<OwnedFd>) -> Result<Ended, Error> {
+    pub(crate) fn attend(
+        &self,
+        child: &Child,
+        master: Option<OwnedFd>,
+        mut relays: Relays,
+    ) -> Result<Ended, Error> {
         let mut carrier = match master {
             Some(master) => Some(Carrier::new(master)?),
             None => None,
         };
         loop {
-            let (input, output) = self.poll(carrier.as_ref())?;
+            let (input, output) = self.poll(carrier.as_ref(), &relays)?;
+            relays.carry();
             if self.pass_on(child, carrier.as_ref())
                 && let Some(ended) = ended(child)?
             {
                 if let Some(carrier) = &mut carrier {
                     while carrier.output() {}
                 }
+                relays.finish();
                 return Ok(ended);
             }
             if let Some(carrier) = &mut carrier {
@@ -80,9 +88,10 @@ impl Foreground {
     }
 
     /// Whether there is input to carry, and whether the pseudo-terminal has or takes something.
-    fn poll(&self, carrier: Option<&Carrier>) -> Result<(bool, bool), Error> {
+    fn poll(&self, carrier: Option<&Carrier>, relays: &Relays) -> Result<(bool, bool), Error> {
         let input = rustix::stdio::stdin();
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(relays.pipes().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         if let Some(carrier) = carrier {
             let wanted = if carrier.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             if !carrier.ended {

@@ -113,6 +113,8 @@ fn new_aside(
     attributes: u64,
 ) -> rustix::io::Result<OwnedFd> {
     let options = data.iter().map(|(key, value)| match value {
+        // A label has commas in it.
+        Some(value) if value.contains(',') => format!("{key}=\"{value}\""),
         Some(value) => format!("{key}={value}"),
         None => key.clone(),
     });

@@ -76,7 +76,7 @@ pub fn features() -> Value {
                 "supportedFlags": SECCOMP_FLAGS,
             },
             "apparmor": { "enabled": true },
-            "selinux": { "enabled": false },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "netDevices": { "enabled": false },
         },

@@ -6,7 +6,7 @@ mod capabilities;
 mod command;
 mod identity;
 pub(crate) mod init;
-mod label;
+pub(crate) mod label;
 mod limits;
 
 use std::io;
@@ -62,10 +62,11 @@ pub(crate) fn confine(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error
     move |source| Error::Confine { step, source: source.into() }
 }
 
-/// Finds what is wrong with the values before anything is done.
+/// Finds what is wrong with the values, and what this host does not have, before anything is done.
 pub(crate) fn check(process: &Process) -> Result<(), Error> {
     capabilities::Sets::parse(process.capabilities.as_ref())?;
-    limits::check(&process.rlimits)
+    limits::check(&process.rlimits)?;
+    label::check(process)
 }
 
 /// Becomes the command. Returns only on failure.
@@ -81,7 +82,7 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     let _ = rustix::process::setsid();
     connect(streams, process).map_err(|source| Error::Terminal { step: "connect the streams", source })?;
     limits::set(&process.rlimits)?;
-    leave_keyring()?;
+    label::with_keyring(process, leave_keyring)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
     // As root first: the directory may be closed to the user, as in Docker.
     let entered = command::enter_directory(&process.cwd);
@@ -119,7 +120,7 @@ fn steps(process: &Process, streams: Streams, conditions: &Conditions<'_>) -> Re
     if conditions.init {
         init::become_init(process.terminal)?;
     }
-    label::set_for_command(process.apparmor_profile.as_deref())?;
+    label::set_for_command(process)?;
     sys::reset_signals();
     sys::close_from(3 + conditions.preserved.cast_signed(), false)
         .map_err(|source| Error::Confine { step: "close descriptors", source })

@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::resolve;
-use crate::Error;
+use crate::{Error, selinux};
 
 /// Deeper than any image; bounds recursion and descriptors.
 const DEEPEST: usize = 200;
@@ -51,7 +51,8 @@ fn copy(root: &OwnedFd, target: &str, volume: &Path) -> io::Result<()> {
     let (parent, name) = (volume.parent().ok_or_else(invalid)?, volume.file_name().ok_or_else(invalid)?);
     let parent = super::open_outside(parent, DIRECTORY)?;
     rustix::io::retry_on_intr(|| rustix::fs::flock(&parent, FlockOperation::LockExclusive))?;
-    if !is_empty(&super::open_outside(volume, DIRECTORY)?)? {
+    let place = super::open_outside(volume, DIRECTORY)?;
+    if !is_empty(&place)? {
         return Ok(());
     }
     // `+` is in no volume's name.
@@ -60,7 +61,12 @@ fn copy(root: &OwnedFd, target: &str, volume: &Path) -> io::Result<()> {
     remove(&parent, &aside)?;
     rustix::fs::mkdirat(&parent, aside.as_os_str(), Mode::RWXU)?;
     let copy = rustix::fs::openat(&parent, aside.as_os_str(), DIRECTORY, Mode::empty())?;
-    let result = directory(&image, &copy, &status, 0).and_then(|()| {
+    // What is made below has the type of its folder.
+    let labelled = match selinux::label_of(&place) {
+        Some(label) if selinux::label_of(&copy).as_ref() != Some(&label) => selinux::set_label(&copy, &label),
+        _ => Ok(()),
+    };
+    let result = labelled.and_then(|()| directory(&image, &copy, &status, 0)).and_then(|()| {
         rustix::fs::syncfs(&copy)?;
         Ok(rustix::fs::renameat_with(&parent, aside.as_os_str(), &parent, name, RenameFlags::empty())?)
     });
@@ -177,7 +183,7 @@ fn attributes(from: impl AsFd, to: impl AsFd, status: &Stat) -> io::Result<()> {
     Ok(rustix::fs::futimens(&to, &times)?)
 }
 
-/// All but the overlay's own; what the volume's file system cannot hold is left out.
+/// All but the overlay's own and SELinux's; what the volume's file system cannot hold is left out.
 fn extended_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let mut names = vec![0_u8; 16 * 1024];
     let length = match rustix::fs::flistxattr(&from, &mut names) {
@@ -187,7 +193,9 @@ fn extended_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     };
     let mut value = vec![0_u8; 64 * 1024];
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.") {
+        // A label is that of the place.
+        let label = name == selinux::ATTRIBUTE.as_bytes();
+        if label || name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.") {
             continue;
         }
         let Ok(length) = rustix::fs::fgetxattr(&from, name, &mut value) else { continue };

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::options::READ_ONLY;
+use super::options::{CONTEXT, READ_ONLY};
 use super::resolve;
 use crate::Error;
 use crate::compat::mounts::{attach, clone_tree, new_file_system, set_attributes};
@@ -26,7 +26,7 @@ pub(super) fn cover(root: &OwnedFd, spec: &Spec) -> Result<(), Error> {
     for path in &spec.linux.readonly_paths {
         make_read_only(root, path).map_err(failed(path))?;
     }
-    let mut empty = Empty::default();
+    let mut empty = Empty { label: spec.mount_label(), ..Empty::default() };
     for path in &spec.linux.masked_paths {
         mask(root, path, &mut empty).map_err(failed(path))?;
     }
@@ -52,12 +52,13 @@ fn make_read_only(root: &OwnedFd, path: &str) -> io::Result<()> {
 
 /// What lies over masked paths, made when first needed.
 #[derive(Default)]
-struct Empty {
+struct Empty<'a> {
+    label: Option<&'a str>,
     file: Option<OwnedFd>,
     directory: Option<OwnedFd>,
 }
 
-fn mask(root: &OwnedFd, path: &str, empty: &mut Empty) -> io::Result<()> {
+fn mask(root: &OwnedFd, path: &str, empty: &mut Empty<'_>) -> io::Result<()> {
     let Some(target) = find(root, path)? else { return Ok(()) };
     let status = rustix::fs::fstat(&target)?;
     if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
@@ -73,8 +74,9 @@ fn mask(root: &OwnedFd, path: &str, empty: &mut Empty) -> io::Result<()> {
     match &empty.directory {
         Some(directory) => Ok(attach(clone_tree(directory, false)?, &target)?),
         None => {
-            let data =
-                [("size".to_owned(), Some("4k".to_owned())), ("mode".to_owned(), Some("555".to_owned()))];
+            let option = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+            let mut data = vec![option("size", "4k"), option("mode", "555")];
+            data.extend(empty.label.map(|label| option(CONTEXT, label)));
             let mount = new_file_system("tmpfs", "tmpfs", &data, READ_ONLY).map_err(|(error, _)| error)?;
             attach(&mount, &target)?;
             empty.directory = Some(mount);

@@ -46,6 +46,9 @@ pub(crate) fn enter(
     if denies_devices {
         plans.iter_mut().for_each(options::Plan::deny_devices);
     }
+    if let Some(label) = spec.mount_label() {
+        plans.iter_mut().for_each(|plan| plan.label(label));
+    }
     let root_propagation = options::root_propagation(spec.linux.rootfs_propagation.as_deref())?;
     let keeps_slaves = plans.iter().any(|plan| plan.propagation.is_some()) || root_propagation.is_some();
     pivot::separate(keeps_slaves)?;
@@ -74,7 +77,10 @@ pub(crate) fn assemble(bundle: &Bundle) -> Result<OwnedFd, Error> {
     let mapped = Mapped::current();
     let root = image(bundle)?;
     for mount in &bundle.spec.mounts {
-        let plan = options::plan(mount, mapped)?;
+        let mut plan = options::plan(mount, mapped)?;
+        if let Some(label) = bundle.spec.mount_label() {
+            plan.label(label);
+        }
         if matches!(plan.what, options::What::Bind { .. } | options::What::Image { .. }) {
             mounts::mount(&root, &plan, false)?;
         }

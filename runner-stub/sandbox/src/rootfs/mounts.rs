@@ -4,16 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::copyup;
-use super::options::{NO_DEV, PRIVATE, Plan, READ_ONLY, What};
+use super::options::{CONTEXT, NO_DEV, PRIVATE, Plan, READ_ONLY, What};
 use super::resolve::{self, Kind};
 use crate::Error;
 use crate::compat::in_root;
 use crate::compat::mounts::{attach, clone_tree, new_file_system, set_attributes};
+use crate::selinux;
 use crate::sys::MountAttributes;
 
 /// Mounts one entry. `slaves`: mounts are slaves of the host's here and have to be made private one by one.
@@ -132,7 +133,8 @@ fn image(root: &OwnedFd, plan: &Plan, layers: &[PathBuf], subpath: Option<&str>)
     let layers = layers.collect::<Result<Vec<_>, _>>()?;
     let lower = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect::<Vec<_>>().join(":");
     rustix::process::chdir("/proc/self/fd").map_err(|error| failed(error.into()))?;
-    let data = [("lowerdir".to_owned(), Some(lower)), ("userxattr".to_owned(), None)];
+    let mut data = vec![("lowerdir".to_owned(), Some(lower)), ("userxattr".to_owned(), None)];
+    data.extend(plan.label.clone().map(|label| (CONTEXT.to_owned(), Some(label))));
     let mount = new_file_system("overlay", "overlay", &data, plan.attributes.set)
         .map_err(|(error, detail)| self::failed(plan, "overlay", detail)(error.into()))?;
     let Some(subpath) = subpath else {
@@ -168,6 +170,14 @@ fn file_system(
     let target = target(root, plan, Kind::Directory)?;
     let mount = new_file_system(kind, source, data, plan.attributes.set)
         .map_err(|(error, detail)| failed(plan, kind, detail)(error.into()))?;
+    if let Some(label) = &plan.label {
+        let name = in_root::by_number(mount.as_fd());
+        match rustix::fs::setxattr(name, selinux::ATTRIBUTE, label.as_bytes(), XattrFlags::empty()) {
+            // The policy gives labels there, and lets nobody change them.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(source) => return Err(Error::Label { label: label.clone(), source: source.into() }),
+        }
+    }
     attach(&mount, &target).map_err(|e| failed(plan, kind, String::new())(e.into()))
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) propagation: Option<Propagation>,
     /// A bind mount of anything but a device has none that open.
     pub(super) denies_devices: bool,
+    /// What a new file system's files have for a label (`linux.mountLabel`).
+    pub(super) label: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +68,25 @@ const SLAVE: u64 = 1 << 19;
 const SHARED: u64 = 1 << 20;
 const UNBINDABLE: u64 = 1 << 17;
 
+/// The option by which a mount decides on the labels of its files.
+pub(crate) const CONTEXT: &str = "context";
+
 impl Plan {
+    /// As runc: by the mount where the kernel lets an ordinary user do so, which is for these; by the root folder's attribute
+    /// for message queues. `proc`, `sysfs` and control groups keep the policy's, bind mounts their files'.
+    pub(super) fn label(&mut self, label: &str) {
+        match &mut self.what {
+            What::FileSystem { kind, data, .. } if ["tmpfs", "devpts"].contains(&kind.as_str()) => {
+                if !data.iter().any(|(key, _)| key == CONTEXT) {
+                    data.push((CONTEXT.to_owned(), Some(label.to_owned())));
+                }
+            }
+            What::FileSystem { kind, .. } if kind == "mqueue" => self.label = Some(label.to_owned()),
+            What::Image { .. } => self.label = Some(label.to_owned()),
+            What::FileSystem { .. } | What::Bind { .. } => {}
+        }
+    }
+
     /// No device node opens on this mount. Pseudo-terminals stay, which are nodes of the container's own.
     pub(super) fn deny_devices(&mut self) {
         match &self.what {
@@ -138,6 +158,7 @@ pub(super) fn plan(mount: &Mount, mapped: Mapped) -> Result<Plan, Error> {
         recursive_attributes: MountAttributes::default(),
         propagation: None,
         denies_devices: false,
+        label: None,
     };
     let (mut subpath, mut layers) = (None, Vec::new());
     let (mut bind, mut recursive, mut copy_up, mut data) =

@@ -23,7 +23,7 @@ pub(super) fn mount(bundle: &Bundle) -> Result<OwnedFd, Error> {
                 // Left by a mount that a power cut ended: what it protected is not kept anyway.
                 let _ = std::fs::remove_dir_all(storage.work.join("work/incompat"));
             }
-            overlay(&path, storage)?;
+            overlay(&path, storage, bundle.spec.mount_label())?;
         }
         None => rustix::mount::mount_bind_recursive(&path, &path).map_err(|e| failed(e.into()))?,
     }
@@ -31,7 +31,7 @@ pub(super) fn mount(bundle: &Bundle) -> Result<OwnedFd, Error> {
     rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| failed(e.into()))
 }
 
-fn overlay(path: &std::path::Path, storage: &Storage) -> Result<(), Error> {
+fn overlay(path: &std::path::Path, storage: &Storage, label: Option<&str>) -> Result<(), Error> {
     let open = |path: &std::path::PathBuf| {
         super::open_outside(path, OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|source| Error::Layer { path: path.clone(), source })
@@ -41,8 +41,9 @@ fn overlay(path: &std::path::Path, storage: &Storage) -> Result<(), Error> {
     let (upper, work) = (open(&storage.upper)?, open(&storage.work)?);
     let lower = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect::<Vec<_>>().join(":");
     let volatile = if storage.volatile { ",volatile" } else { "" };
+    let context = label.map(|label| format!(",{}=\"{label}\"", super::options::CONTEXT)).unwrap_or_default();
     let options = format!(
-        "lowerdir={lower},upperdir={},workdir={},userxattr{volatile}",
+        "lowerdir={lower},upperdir={},workdir={},userxattr{volatile}{context}",
         upper.as_raw_fd(),
         work.as_raw_fd()
     );
