@@ -21,6 +21,7 @@ mod create;
 mod health;
 mod inside;
 mod join;
+mod labels;
 mod lifecycle;
 mod limits;
 mod network;
@@ -51,6 +52,7 @@ pub(crate) use create::{
 };
 pub(crate) use inside::user;
 pub(crate) use join::{copy_etc, prepare as prepare_joins};
+pub(crate) use labels::{Labelling, look as look_at_labels, prepare_store, warning as labels_warning};
 pub(crate) use limits::{enforce, home, is_limited, unenforceable, within_session};
 pub(crate) use network::{Network, ROLE as NETWORK_ROLE, attachment, main as network_main};
 pub(crate) use operations::threads;

@@ -18,6 +18,7 @@ mod dpack;
 mod handmade;
 pub mod images;
 pub mod judges;
+mod labels;
 mod needs;
 mod output;
 mod peers;

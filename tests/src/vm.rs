@@ -30,6 +30,8 @@ pub struct Vm {
     limit: Duration,
     files: Vec<PathBuf>,
     sysctls: Vec<String>,
+    kernel_arguments: Vec<String>,
+    first: String,
     data: Data,
 }
 
@@ -88,6 +90,8 @@ impl Vm {
             limit: Duration::from_secs(180),
             files: Vec::new(),
             sysctls: Vec::new(),
+            kernel_arguments: Vec::new(),
+            first: String::new(),
             data: Data::Fresh,
         }
     }
@@ -151,6 +155,18 @@ impl Vm {
         self
     }
 
+    /// Gives the kernel an argument, such as `security=selinux`.
+    pub fn kernel_argument(mut self, argument: &str) -> Self {
+        self.kernel_arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Root runs this script first. The machine ends when it fails, and nothing is reported.
+    pub fn first(mut self, script: &str) -> Self {
+        self.first.push_str(script);
+        self
+    }
+
     /// Ends the machine after this time.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -205,7 +221,7 @@ impl Vm {
             self.sysctls.join("\n"),
         );
         let mut job = tar::Builder::new(File::create(path)?);
-        for (name, text) in [("settings", &*settings), ("script", script)] {
+        for (name, text) in [("settings", &*settings), ("first", &self.first), ("script", script)] {
             let mut header = tar::Header::new_gnu();
             header.set_size(text.len() as u64);
             header.set_mode(0o644);
@@ -235,8 +251,10 @@ impl Vm {
             .arg(images.join("initrd"))
             .arg("-append")
             .arg(format!(
-                "console={} panic=-1 oops=panic quiet {}",
-                emulator.console, emulator.kernel_arguments
+                "console={} panic=-1 oops=panic quiet {} {}",
+                emulator.console,
+                emulator.kernel_arguments,
+                self.kernel_arguments.join(" ")
             ));
         let mut drive = |serial: &str, path: &Path, options: &str| {
             command

@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "yaml")]
 pub use self::build::Build;
 pub use self::file::{FileMount, FileObject, FileSource};
-pub use self::isolation::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption};
+pub use self::isolation::{CgroupNamespace, Device, Ipc, LABEL_PARTS, Namespace, SecurityOption};
 pub use self::lifecycle::{Condition, Dependency, Healthcheck, Hook, Logging, Order, Restart, UpdateConfig};
-pub use self::mount::{Mount, MountSource, Propagation, VolumesFrom};
+pub use self::mount::{Mount, MountSource, Propagation, Relabel, VolumesFrom};
 pub use self::network::{Attachment, DriverOptions, IpamPool, Network, NetworkMode, Port, Protocol};
 pub use self::resources::{BlockIo, BlockLimit, Resources, Ulimit};
 

@@ -327,6 +327,16 @@ fn mounts() {
     for (mount, message) in cases {
         assert_eq!(service(&format!("volumes: [{mount}]")), format!("{at} {message}"), "{mount}");
     }
+    // The text stands between quotes in the options of a mount.
+    for option in
+        ["label=on", "label=type", "label=type:", "label=colour:red", "label=level:s0\\\",upperdir=/"]
+    {
+        let found = service(&format!("security_opt: [\"{option}\"]"));
+        assert!(
+            found.contains("services.web.security_opt[0]: unknown option of SELinux labels `label="),
+            "{found}"
+        );
+    }
     check(&[
         (
             "volumes: [data:/data]",

@@ -21,3 +21,5 @@ pub const LOG: &str = "dev.dpack.log";
 pub const LOG_MAX_SIZE: &str = "dev.dpack.log.max-size";
 /// Number of log files that are kept.
 pub const LOG_MAX_FILE: &str = "dev.dpack.log.max-file";
+/// `default`: nobody asked for the SELinux labels, so that a device without SELinux does without.
+pub const LABELS: &str = "dev.dpack.labels";

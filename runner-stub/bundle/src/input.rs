@@ -6,6 +6,7 @@ use dpack_compose::project::{CgroupNamespace, Ipc as SharedIpc, Namespace as Sha
 
 use crate::annotation;
 use crate::image::ImageConfig;
+use crate::label::{self, Labels};
 use crate::log;
 use crate::mounts::{self, ResolvedMount};
 use crate::process::{self, ProcessError};
@@ -53,6 +54,8 @@ pub struct Host<'a> {
     pub single_id: bool,
     /// For profiles that depend on it.
     pub machine: Machine,
+    /// What SELinux has for this container, where it is on.
+    pub labels: Option<&'a Labels>,
 }
 
 /// Why there is no bundle.
@@ -75,7 +78,7 @@ pub enum BundleError {
 /// Makes the document that [`crate::spec()`] describes.
 pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
     let hostname = hostname(input);
-    let security = security::of(input.service, input.host.machine)?;
+    let security = security::of(input.service, input.host.machine, input.host.labels)?;
     let process = process::process(input, &hostname, &security)?;
     let mut spec = Spec {
         oci_version: OCI_VERSION.to_owned(),
@@ -92,12 +95,14 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
             readonly_paths: security.readonly_paths,
             sysctl: security.sysctl,
             seccomp: security.seccomp,
+            mount_label: security.labels.map(|labels| labels.file.to_string()),
             uid_mappings: Vec::new(),
             gid_mappings: Vec::new(),
         },
     };
     spec.mounts.extend(security.devices);
     let layers = input.layers.iter().map(|layer| text(layer)).collect::<Result<Vec<_>, _>>()?;
+    let labelled = spec.process.selinux_label.is_some() && !label::is_asked_for(input.service);
     let mut annotate = |key: &str, value: String| spec.annotations.insert(key.to_owned(), value);
     if !layers.is_empty() {
         annotate(annotation::LAYERS, serde_json::Value::from(layers).to_string());
@@ -106,6 +111,9 @@ pub fn spec(input: &BundleInput<'_>) -> Result<Spec, BundleError> {
         if input.volatile {
             annotate(annotation::VOLATILE, "true".to_owned());
         }
+    }
+    if labelled {
+        annotate(annotation::LABELS, "default".to_owned());
     }
     if input.service.init {
         annotate(annotation::INIT, "true".to_owned());

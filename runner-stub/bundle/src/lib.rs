@@ -13,6 +13,7 @@ pub mod annotation;
 pub mod files;
 pub mod image;
 mod input;
+pub mod label;
 mod log;
 pub mod mounts;
 pub mod portable;

@@ -51,6 +51,8 @@ pub fn portable(
     }
     spec.linux.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
     (spec.linux.uid_mappings, spec.linux.gid_mappings) = (uids, gids);
+    // What lies in the bundle has the labels of where it is put.
+    (spec.process.selinux_label, spec.linux.mount_label) = (None, None);
     // Said already; and runc refuses every supplementary group of an ordinary user.
     let own = spec.process.user.gid;
     spec.process.user.additional_gids.retain(|gid| *gid != own);

@@ -58,6 +58,7 @@ pub(crate) fn process(
         rlimits: security.rlimits.clone(),
         no_new_privileges: security.no_new_privileges,
         apparmor_profile: security.apparmor_profile.clone(),
+        selinux_label: security.labels.as_ref().map(|labels| labels.process.to_string()),
         user: User { uid: user.uid, gid: user.gid, additional_gids: user.groups },
         args,
         env,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use dpack_compose::project::{Device, Ipc, NetworkMode, SecurityOption, Service, Ulimit};
 
+use crate::label::{self, Labels};
 use crate::process::clean;
 use crate::seccomp::{Machine, Profile};
 use crate::spec::{Mount, Rlimit, Seccomp};
@@ -109,7 +110,10 @@ pub enum SecurityError {
     )]
     ProfileNotHere(String),
     /// `security_opt: label=…`
-    #[error("SELinux labels cannot be given to containers\nhint: only `label=disable` is possible")]
+    #[error(
+        "SELinux labels cannot be given to containers on this device\n\
+         hint: `doctor` says why; without, as with `label=disable`, the container runs"
+    )]
     Label,
     /// `devices`
     #[error(
@@ -127,6 +131,7 @@ pub(crate) struct Security {
     pub(crate) seccomp: Option<Seccomp>,
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor_profile: Option<String>,
+    pub(crate) labels: Option<Labels>,
     pub(crate) masked_paths: Vec<String>,
     pub(crate) readonly_paths: Vec<String>,
     pub(crate) sysctl: BTreeMap<String, String>,
@@ -136,12 +141,20 @@ pub(crate) struct Security {
 }
 
 /// Decides it.
-pub(crate) fn of(service: &Service, machine: Machine) -> Result<Security, SecurityError> {
+pub(crate) fn of(
+    service: &Service,
+    machine: Machine,
+    labels: Option<&Labels>,
+) -> Result<Security, SecurityError> {
     let capabilities = capabilities(service)?;
+    if labels.is_none() && label::is_asked_for(service) {
+        return Err(SecurityError::Label);
+    }
     let mut security = Security {
         seccomp: None,
         no_new_privileges: false,
         apparmor_profile: None,
+        labels: labels.and_then(|labels| labels.of_service(service)),
         masked_paths: owned(MASKED_PATHS),
         readonly_paths: owned(READONLY_PATHS),
         sysctl: sysctl(service)?,
@@ -159,8 +172,8 @@ pub(crate) fn of(service: &Service, machine: Machine) -> Result<Security, Securi
             SecurityOption::AppArmor(name) => {
                 security.apparmor_profile = (name != "unconfined").then(|| name.clone());
             }
-            SecurityOption::Label(label) if label == "disable" => {}
-            SecurityOption::Label(_) => return Err(SecurityError::Label),
+            // All of them at once, above.
+            SecurityOption::Label(_) => {}
             SecurityOption::UnmaskedPaths => unmasked = true,
         }
     }
@@ -266,7 +279,7 @@ mod tests {
     fn with(change: impl FnOnce(&mut Service)) -> Result<Security, SecurityError> {
         let mut service = Service::default();
         change(&mut service);
-        of(&service, Machine::default())
+        of(&service, Machine::default(), None)
     }
 
     fn names(list: &[&str]) -> Vec<String> {

@@ -93,6 +93,9 @@ pub struct Process {
     /// AppArmor profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apparmor_profile: Option<String>,
+    /// SELinux label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selinux_label: Option<String>,
 }
 
 /// IDs inside the container (config.md, "User").
@@ -161,6 +164,9 @@ pub struct Linux {
     /// Which system calls there are; all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
+    /// SELinux label of what the container's own mounts hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// User IDs of a user namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,

@@ -59,6 +59,7 @@ fn bundle(service: &Service, image: &ImageConfig) -> Result<Spec, BundleError> {
             hostname: "device",
             single_id: false,
             machine: Machine { name: "amd64", kernel: (6, 1) },
+            labels: None,
         },
         resources: None,
         tty: false,
@@ -205,6 +206,7 @@ fn mounts_of_the_service_replace_defaults_and_go_from_shallow_to_deep() {
         nocopy: true,
         subpath: None,
         labels: BTreeMap::new(),
+        selinux: None,
     };
     let bind = || MountSource::bind("/x");
     let service = Service {

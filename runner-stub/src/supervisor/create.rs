@@ -27,7 +27,7 @@ use dpack_store::{Driver, IdMapKind};
 use super::attach::lock;
 use super::limits;
 use super::network::{Network, ports};
-use super::{join, sources};
+use super::{join, labels, sources};
 use crate::container::{Identity, random_id};
 use crate::failure::{Context as _, Failure};
 use crate::files::Lasts;
@@ -101,8 +101,13 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     let id = random_id()?;
     let stack = making.stacks.get(&making.image.reference).context("an image has no layers")?;
     let mut layers = stack.as_slice();
-    let mounts = sources::resolve(making, &image)?;
+    let labels = labels::of(making)?;
+    let own_labels = labels::of_service(labels.as_ref(), making.service);
+    let mounts = sources::resolve(making, &image, own_labels.as_ref())?;
     let copy = [folder.join("rootfs")];
+    if let Some(labels) = &own_labels {
+        labels::layers(labels, layers)?;
+    }
     if making.driver == Driver::Copy {
         let copied = dpack_store::copy_layers(layers, &copy[0], making.service.read_only);
         copied.context("failed to copy the image's layers").environment()?;
@@ -124,7 +129,12 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
         layers,
         mounts: &mounts,
         users: UserDatabase { passwd: &passwd, group: &group },
-        host: Host { hostname: hostname.trim(), single_id: making.id_map != "full", machine: machine() },
+        host: Host {
+            hostname: hostname.trim(),
+            single_id: making.id_map != "full",
+            machine: machine(),
+            labels: labels.as_ref(),
+        },
         resources: resources.as_ref(),
         tty: making.tty,
         volatile: making.volatile,
@@ -142,6 +152,9 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     let lasts = if making.one_off { Lasts::ThisBoot } else { Lasts::Always };
     files::write_json_that(lasts, &folder.join("config.json"), &spec)?;
     write_etc(&folder, spec.hostname.as_deref().unwrap_or_default(), making.service, None)?;
+    if let Some(labels) = &own_labels {
+        labels::give(&folder.join("etc"), &labels.file.to_string())?;
+    }
     let identity = Identity {
         version: Identity::VERSION,
         id,

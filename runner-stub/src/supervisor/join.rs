@@ -12,6 +12,7 @@ use dpack_bundle::JOINED;
 use dpack_bundle::spec::Spec;
 use dpack_compose::project::{Ipc, Namespace, NetworkMode, Service};
 
+use super::labels;
 use crate::container::{Container, Identity, State};
 use crate::failure::{Context as _, Failure};
 use crate::files::{self, Lasts};
@@ -128,6 +129,7 @@ fn shared_memory(project: &ProjectPaths, name: &str) -> Result<PathBuf> {
     let made = fs::create_dir_all(&folder)
         .and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o1777)));
     made.with_context(|| format!("failed to create `{}`", folder.display())).environment()?;
+    labels::shared_memory(project, name, &folder)?;
     Ok(folder)
 }
 

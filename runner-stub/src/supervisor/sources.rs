@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use dpack_bundle::image::ImageConfig;
+use dpack_bundle::label::Labels;
 use dpack_bundle::mounts::{self, ResolvedMount};
 use dpack_compose::project::{
     FileMount, FileObject, FileSource, Mount, MountSource, Project, Service, VolumePlace,
@@ -18,16 +19,26 @@ use dpack_sandbox::role::launcher;
 use dpack_store::Driver;
 
 use super::create::Making;
+use super::labels;
 use crate::container;
 use crate::failure::{Context as _, Failure};
 use crate::paths::ProjectPaths;
 
-/// Every mount of a container, with what may be made made.
-pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<ResolvedMount>> {
+/// Every mount of a container, with what may be made made, and labelled as the container needs it.
+pub(crate) fn resolve(
+    making: &Making<'_>,
+    image: &ImageConfig,
+    labels: Option<&Labels>,
+) -> Result<Vec<ResolvedMount>> {
     let mut planned = of_service(making.anonymous_of, making.service, image)?;
     borrow(making, making.service, &mut planned, &mut BTreeSet::from([making.service_name.to_owned()]))?;
     let found = planned.into_iter().map(|planned| find(making, &planned.container, planned.mount));
     let mut resolved = found.collect::<Result<Vec<_>>>()?;
+    for ResolvedMount { mount, source, layers } in &resolved {
+        if let Some(labels) = labels {
+            labels::files_of(making, labels, &mount.source, source, layers)?;
+        }
+    }
     let files = [
         ("config", &making.service.configs, &making.model.configs),
         ("secret", &making.service.secrets, &making.model.secrets),
@@ -37,12 +48,13 @@ pub(crate) fn resolve(making: &Making<'_>, image: &ImageConfig) -> Result<Vec<Re
             let object =
                 known.get(&file.source).with_context(|| format!("{kind} `{}` is gone", file.source))?;
             let place = making.project.container(making.name).join("files").join(format!("{kind}-{number}"));
-            let source = write_file(kind, file, object, &place)?;
+            let source = write_file(kind, file, object, &place, labels)?;
             let bind = MountSource::Bind {
                 source: String::new(),
                 create_host_path: false,
                 propagation: None,
                 not_recursive: false,
+                selinux: None,
             };
             resolved.retain(|other| other.mount.target != file.target);
             let mount = Mount { target: file.target.clone(), read_only: true, source: bind };
@@ -186,9 +198,15 @@ fn merged(making: &Making<'_>, target: &str, layers: &[PathBuf]) -> Result<PathB
 }
 
 /// A config or secret as a file. One of the device is mounted as it is, as in Docker Compose, so that its changes are
-/// seen; unless it is to have an owner or mode of its own.
-fn write_file(kind: &str, file: &FileMount, object: &FileObject, place: &Path) -> Result<PathBuf> {
-    let own = file.uid.is_some() || file.gid.is_some() || file.mode.is_some();
+/// seen; unless it is to have an owner, a mode or a label of its own.
+fn write_file(
+    kind: &str,
+    file: &FileMount,
+    object: &FileObject,
+    place: &Path,
+    labels: Option<&Labels>,
+) -> Result<PathBuf> {
+    let own = file.uid.is_some() || file.gid.is_some() || file.mode.is_some() || labels.is_some();
     let read;
     let content: &[u8] = match &object.source {
         FileSource::File(path) => {
@@ -220,6 +238,9 @@ fn write_file(kind: &str, file: &FileMount, object: &FileObject, place: &Path) -
         out.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(file.mode.unwrap_or(0o444) & 0o7777))
     });
     written.with_context(|| format!("failed to write `{}`", place.display())).environment()?;
+    if let Some(labels) = labels {
+        labels::give(place, &labels.file.to_string())?;
+    }
     Ok(place.to_owned())
 }
 

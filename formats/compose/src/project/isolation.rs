@@ -52,11 +52,14 @@ pub enum SecurityOption {
     Seccomp(String),
     /// `apparmor=PROFILE`
     AppArmor(String),
-    /// `label=…` of SELinux
+    /// `label=…` of SELinux: `disable`, or one of [`LABEL_PARTS`] with `:` and a value.
     Label(String),
     /// `systempaths=unconfined`: nothing of `/proc` and `/sys` is masked.
     UnmaskedPaths,
 }
+
+/// What `label=` can change of a container's SELinux labels; `filetype` is the type of its files.
+pub const LABEL_PARTS: [&str; 5] = ["user", "role", "type", "level", "filetype"];
 
 /// One entry of `devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

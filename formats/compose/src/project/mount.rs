@@ -37,6 +37,9 @@ pub enum MountSource {
         /// Labels of an anonymous volume.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         labels: BTreeMap<String, String>,
+        /// Where the device has SELinux; [`Relabel::Shared`] when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selinux: Option<Relabel>,
     },
     /// A path of the device.
     Bind {
@@ -51,6 +54,9 @@ pub enum MountSource {
         /// Mounts below the source are not mounted along.
         #[serde(default, skip_serializing_if = "is_default")]
         not_recursive: bool,
+        /// What becomes of its files' labels where the device has SELinux; they stay when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selinux: Option<Relabel>,
     },
     /// Memory.
     Tmpfs {
@@ -82,12 +88,19 @@ impl MountSource {
             nocopy: false,
             subpath: None,
             labels: BTreeMap::new(),
+            selinux: None,
         }
     }
 
     /// A volume without a name.
     pub fn anonymous() -> MountSource {
-        MountSource::Volume { source: None, nocopy: false, subpath: None, labels: BTreeMap::new() }
+        MountSource::Volume {
+            source: None,
+            nocopy: false,
+            subpath: None,
+            labels: BTreeMap::new(),
+            selinux: None,
+        }
     }
 
     /// A path of the device, made when missing.
@@ -97,8 +110,20 @@ impl MountSource {
             create_host_path: true,
             propagation: None,
             not_recursive: false,
+            selinux: None,
         }
     }
+}
+
+/// `z` and `Z`: files of the device get SELinux labels with which containers may use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relabel {
+    /// All containers.
+    #[serde(rename = "z")]
+    Shared,
+    /// This container alone.
+    #[serde(rename = "Z")]
+    Private,
 }
 
 /// Mount propagation, `mount_namespaces(7)`.

@@ -431,7 +431,7 @@ const BIND: &[Key] = &[
     yes("create_host_path", &FLAG),
     limit("propagation", &STRING, "nothing that a container mounts reaches the device"),
     yes("recursive", &STRING),
-    limit("selinux", &STRING, "nothing is relabelled"),
+    yes("selinux", &STRING),
 ];
 
 const MOUNTED_VOLUME: &[Key] =

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Path, Report};
 use crate::node::Node;
-use crate::project::{CgroupNamespace, Device, Ipc, Namespace, SecurityOption, Service};
+use crate::project::{CgroupNamespace, Device, Ipc, LABEL_PARTS, Namespace, SecurityOption, Service};
 use crate::suggest;
 use crate::typed::values;
 
@@ -119,7 +119,13 @@ fn security_options(node: &Node, path: &Path<'_>, report: &mut Report) -> Vec<Se
             ("apparmor", value) if !value.is_empty() => {
                 options.push(SecurityOption::AppArmor(value.to_owned()))
             }
-            ("label", value) if !value.is_empty() => options.push(SecurityOption::Label(value.to_owned())),
+            ("label", value) if is_label(value) => options.push(SecurityOption::Label(value.to_owned())),
+            ("label", _) => {
+                let parts = LABEL_PARTS.map(|part| format!("{part}:…")).join(", ");
+                report
+                    .error(item.at, &path.index(index), format!("unknown option of SELinux labels `{text}`"))
+                    .hint(format!("there are label=disable and, after `label=`, {parts}"));
+            }
             ("systempaths", "unconfined") => options.push(SecurityOption::UnmaskedPaths),
             _ => {
                 let message = format!("unknown security option `{text}`");
@@ -130,6 +136,15 @@ fn security_options(node: &Node, path: &Path<'_>, report: &mut Report) -> Vec<Se
         }
     }
     options
+}
+
+/// A value has the characters of user_contexts(5); quotes and commas apart would lead out of a mount's options.
+fn is_label(option: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-:,".contains(c);
+    option == "disable"
+        || option.split_once(':').is_some_and(|(part, value)| {
+            LABEL_PARTS.contains(&part) && !value.is_empty() && value.chars().all(fits)
+        })
 }
 
 fn devices(node: &Node, path: &Path<'_>, report: &mut Report) -> Vec<Device> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::canonical::mounts::clean;
 use crate::diagnostic::{Path, Report};
 use crate::node::Node;
-use crate::project::{Mount, MountSource, Propagation, VolumePlace, VolumesFrom};
+use crate::project::{Mount, MountSource, Propagation, Relabel, VolumePlace, VolumesFrom};
 use crate::short::mount;
 use crate::typed::values;
 
@@ -61,22 +61,19 @@ fn volume(item: &Node) -> Result<Mount, String> {
             nocopy: option("nocopy"),
             subpath: options.map(subpath).transpose()?.flatten(),
             labels: options.map(|options| values::pairs(options, "labels")).unwrap_or_default(),
+            selinux: item.get("bind").map(relabel).transpose()?.flatten(),
         },
         "bind" => {
             let source = source.ok_or("a bind mount needs a `source`")?;
             if source.starts_with('~') && source != "~" && !source.starts_with("~/") {
                 return Err(format!("the home of another user in `{source}` is not supported"));
             }
-            if let Some(label) = options.and_then(|options| values::text(options, "selinux"))
-                && !matches!(label, "z" | "Z")
-            {
-                return Err(format!("expected the SELinux option `z` or `Z`, found `{label}`"));
-            }
             MountSource::Bind {
                 source: source.to_owned(),
                 create_host_path: option("create_host_path"),
                 propagation: options.map(propagation).transpose()?.flatten(),
                 not_recursive: options.map(not_recursive).transpose()?.unwrap_or_default(),
+                selinux: options.map(relabel).transpose()?.flatten(),
             }
         }
         "tmpfs" => {
@@ -185,6 +182,15 @@ fn propagation(options: &Node) -> Result<Option<Propagation>, String> {
         Some("rslave") => Propagation::Rslave,
         Some(other) => return Err(format!("there is no propagation `{other}`")),
     }))
+}
+
+fn relabel(options: &Node) -> Result<Option<Relabel>, String> {
+    match values::text(options, "selinux") {
+        None => Ok(None),
+        Some("z") => Ok(Some(Relabel::Shared)),
+        Some("Z") => Ok(Some(Relabel::Private)),
+        Some(other) => Err(format!("expected the SELinux option `z` or `Z`, found `{other}`")),
+    }
 }
 
 fn not_recursive(options: &Node) -> Result<bool, String> {

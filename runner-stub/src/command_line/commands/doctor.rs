@@ -11,8 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use anyhow::Result;
-use dpack_compose::project::{Port, Project, Protocol};
+use dpack_bundle::label;
+use dpack_compose::project::{Port, Project, Protocol, SecurityOption};
 use dpack_sandbox::idmap::{self, IdMap};
+use dpack_store::Driver;
 use rustix::fs::{Access, AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,7 @@ use super::super::output::{self, Table, bytes};
 use super::super::settings::Settings;
 use crate::container::Container;
 use crate::failure::Failure;
+use crate::supervisor::{self, Labelling};
 
 pub(crate) use trial::{ROLE, main};
 
@@ -82,6 +85,7 @@ pub(crate) fn run(global: &Global, arguments: Doctor) -> Result<u8> {
     let map = IdMap::detect();
     checks.push(id_map(&map));
     checks.extend(trial::checks(&settings, &map, &project, arguments.network));
+    checks.extend([selinux(&project), apparmor(&project)]);
     checks.push(space(&settings, &map));
     checks.extend(ports(&settings, &project));
     checks.extend(devices(&project));
@@ -162,6 +166,66 @@ fn id_map(map: &IdMap) -> Check {
             let detail = format!("one in containers, {effect}: {reason}");
             Check::new("user IDs", Verdict::Warning, detail).hint(idmap::remedy().join("\n"))
         }
+    }
+}
+
+/// Labels that the device's SELinux has for containers.
+fn selinux(project: &Project) -> Check {
+    let mode = if dpack_sandbox::selinux::is_enforcing() { "enforcing" } else { "permissive" };
+    let labelling = supervisor::look_at_labels(Driver::Overlay);
+    let check = match &labelling {
+        Labelling::Absent => Check::new("SELinux", Verdict::Ok, "off: containers have no labels"),
+        Labelling::Possible(labels) => {
+            let detail = format!("{mode}: containers are `{}`, each at a level of its own", labels.process);
+            Check::new("SELinux", Verdict::Ok, detail)
+        }
+        Labelling::Impossible(reason) => {
+            let detail = format!("{mode}: containers are what this program is: {reason}");
+            let check = Check::new("SELinux", Verdict::Warning, detail);
+            match supervisor::labels_warning(&labelling) {
+                Some((_, hint)) => check.hint(hint),
+                None => check,
+            }
+        }
+    };
+    let asks = project.services.iter().find(|(_, service)| label::is_asked_for(service));
+    match (labelling, asks) {
+        (Labelling::Possible(_), _) | (_, None) => check,
+        (_, Some((service, _))) => Check {
+            verdict: Verdict::Missing,
+            detail: format!("{}; `{service}` asks for a label", check.detail),
+            ..check
+        },
+    }
+}
+
+/// A profile that a service names has to be loaded, which only root can see.
+fn apparmor(project: &Project) -> Check {
+    let named = project.services.iter().find_map(|(service, definition)| {
+        let profile = definition.security_opt.iter().find_map(|option| match option {
+            SecurityOption::AppArmor(profile) if profile != "unconfined" => Some(profile),
+            _ => None,
+        })?;
+        Some((service, profile))
+    });
+    match (dpack_sandbox::features::has_apparmor(), named) {
+        (true, None) => Check::new(
+            "AppArmor",
+            Verdict::Ok,
+            "on: containers are what this program is, unless a profile is named",
+        ),
+        (true, Some((service, profile))) => Check::new(
+            "AppArmor",
+            Verdict::Ok,
+            format!("on: `{service}` has the profile `{profile}`, which root has to have loaded"),
+        ),
+        (false, None) => Check::new("AppArmor", Verdict::Ok, "off: containers have no profiles"),
+        (false, Some((service, profile))) => Check::new(
+            "AppArmor",
+            Verdict::Missing,
+            format!("off, and `{service}` names the profile `{profile}`"),
+        )
+        .hint("leave `apparmor=` out of its `security_opt`, or boot with `security=apparmor apparmor=1`"),
     }
 }
 

@@ -10,6 +10,7 @@ use dpack_store::{Driver, Store};
 use tokio::task::spawn_blocking;
 
 use super::super::create::{Stacks, store_kind};
+use super::super::labels;
 use super::super::lifecycle::note;
 use super::super::project_files::lay_out;
 use super::super::reporter::Reporter;
@@ -76,6 +77,8 @@ impl Supervisor {
             }
         }
         let (store, executable) = (self.store()?, self.executable.clone());
+        let (data, kind, driver) = (&self.paths.data, store_kind(&self.id_map), self.driver()?.driver);
+        labels::prepare_store(&Store::folder(data, kind, driver), driver);
         let extraction = reporter.extraction();
         let extracted = spawn_blocking(move || -> Result<_> {
             // All at once, so that threads and progress know of everything; then what each image stacks.

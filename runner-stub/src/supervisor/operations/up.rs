@@ -11,6 +11,7 @@ use dpack_payload::application::Image;
 
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::Stacks;
+use super::super::labels;
 use super::super::reporter::Reporter;
 use super::super::sources::{anonymous_volumes, check_files, check_volume, provide_bind};
 use super::super::state::Supervisor;
@@ -50,7 +51,9 @@ impl Supervisor {
         }
         self.lay_out_files().await?;
         check_binds(&project, &plan)?;
+        self.check_labels(&project, &plan)?;
         self.warn_orphans(&plan, reporter);
+        self.warn_labels(&plan, reporter)?;
         let record = Record::new(desired, self.executable.build(), self.executable.layers());
         self.write_record(record).await?;
         let stacks = self.extract(&project, &plan, &images, reporter).await?;
@@ -213,6 +216,32 @@ impl Supervisor {
                 plan.orphans.join(", ")
             ));
         }
+    }
+
+    /// Where the device has SELinux, folders that must keep their labels stop us before anything is made.
+    fn check_labels(&self, project: &Project, plan: &Plan) -> Result<()> {
+        let labels::Labelling::Possible(found) = labels::look(self.driver()?.driver) else { return Ok(()) };
+        for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate))
+        {
+            let service =
+                project.services.get(&step.service).filter(|service| found.of_service(service).is_some());
+            for mount in service.iter().flat_map(|service| &service.volumes) {
+                if let MountSource::Bind { source, selinux: Some(_), .. } = &mount.source {
+                    labels::check_path(&self.project, &step.service, Path::new(source))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_labels(&self, plan: &Plan, reporter: &Reporter) -> Result<()> {
+        let makes = |step: &Step| matches!(step.action, Action::Create | Action::Recreate);
+        if plan.steps.iter().any(makes)
+            && let Some((warning, hint)) = labels::warning(&labels::look(self.driver()?.driver))
+        {
+            reporter.warn(format!("{warning}\nhint: {hint}"));
+        }
+        Ok(())
     }
 
     /// Writes `project.json`. Layers of an earlier executable that nobody needs any more go.
