@@ -82,3 +82,18 @@ fn short_connections_without_end_leave_nothing_behind() {
     assert!(after.memory <= before.memory + KEPT, "{before}\n{after}");
     assert!(after.threads <= before.threads && after.sockets <= before.sockets, "{before}\n{after}");
 }
+
+/// The kernel keeps the number of a connection that ended for a minute, lest late segments meet the next one.
+#[test]
+fn connections_that_have_ended_leave_their_numbers_to_others() {
+    let (project, mut client) = Project::on_a_device(&configs(&["default"]));
+    let web = project.container("web");
+    let attached = web.attach(&mut client, &[("default", &[])], &[tcp(80)]);
+    let _inside = web.serve("exchange", "80");
+    let few = "echo 50000 50999 > /proc/sys/net/ipv4/ip_local_port_range";
+    assert!(web.run(&["sh", "-c", few]).0);
+    let often = format!("{} 700", attached.ports[0].addresses[0]);
+    assert_eq!(project.ask("exchange-often", &often), "true");
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert_eq!(project.ask("exchange-often", &often), "true");
+}

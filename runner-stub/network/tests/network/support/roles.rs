@@ -32,6 +32,7 @@ pub(crate) fn play() {
         "measure-path" => measure_path(&argument),
         "crowd" => crowd(&argument),
         "hurry" => hurry(&argument),
+        "exchange-often" => exchange_often(&argument),
         "bad-link" => super::path::relay(&argument),
         "ask-tcp" => ask_tcp(&argument, PATIENCE),
         "ask-tcp-patiently" => ask_tcp(&argument, PATIENCE * 3),
@@ -375,6 +376,13 @@ fn crowd(argument: &str) {
     }
     println!("\nup");
     std::thread::park();
+}
+
+/// `address:port count`: so many connections to the role [`exchange`], one after the other; whether every byte was right.
+fn exchange_often(argument: &str) {
+    let (address, count) = argument.split_once(' ').unwrap();
+    let count: u64 = count.parse().unwrap();
+    println!("\nreply {}", (0..count).all(|length| is_exchanged(address, length)));
 }
 
 /// `milliseconds address:port...`: short connections to the role [`exchange`] for so long, 250 a second to each address as far
