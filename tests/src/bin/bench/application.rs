@@ -74,6 +74,11 @@ impl Application {
         Ok(Self { executable: bench.peers.bring(&built, "app")? })
     }
 
+    /// The same for a shell; no argument needs quotes.
+    pub(crate) fn line(&self, data: &str, arguments: &[&str]) -> String {
+        format!("{} --data-dir {data} {}", self.executable, arguments.join(" "))
+    }
+
     /// A command of the executable, with this data folder.
     pub(crate) fn step(&self, data: &str, arguments: &[&str]) -> Step {
         let line = [&[self.executable.as_str(), "--data-dir", data], arguments].concat();

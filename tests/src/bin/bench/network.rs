@@ -1,14 +1,17 @@
-//! The network: published ports beside rootlesskit's builtin driver and pasta, the way out beside pasta and slirp4netns, two
-//! containers beside a bare veth. podman's published ports are pasta's by default, and rootlesskit's on its bridges.
+//! The network: published ports beside rootlesskit's builtin driver and pasta, the way out beside pasta and slirp4netns, as root
+//! the kernel's beside the relayed one, two containers beside a bare veth. podman's published ports are pasta's by default, and
+//! rootlesskit's on its bridges.
 //!
 //! ```text
 //!   remote namespace 198.18.77.2 ── veth ── device 198.18.77.1 ── iperf3, our clients
-//!                                             ├── app: containers `one` and `two`, each with iperf3 and our server
-//!                                             ├── rootlesskit: the same
-//!                                             └── pasta: the same
+//!      │                                      ├── app: containers `one` and `two`, each with iperf3 and our server
+//!      │                                      ├── rootlesskit: the same
+//!      │                                      └── pasta: the same
+//!   198.18.79.2 ── veth ── a device of root's own 198.18.79.1 ── app: container `two`
 //! ```
 //!
-//! What is measured writes its number into a file: starting a process is no part of it.
+//! All have the same clients and servers, links of the same MTU, and every processor of the machine: nobody is pinned. What is
+//! measured writes its number into a file: starting a process is no part of it.
 
 use std::fs;
 
@@ -26,6 +29,9 @@ use crate::start::TUN;
 
 const REMOTE: &str = "198.18.77.2";
 const DEVICE: &str = "198.18.77.1";
+/// The same for root's device.
+const REMOTE_OF_ROOT: &str = "198.18.79.2";
+const DEVICE_OF_ROOT: &str = "198.18.79.1";
 /// The far end of a bare veth.
 const VETH: &str = "198.18.78.2";
 /// Where iperf3 and our server listen, inside containers and on the remote side.
@@ -35,6 +41,9 @@ const SERVER: u16 = 5202;
 const OURS: u16 = 25_201;
 const ROOTLESSKIT: u16 = 25_211;
 const PASTA: u16 = 25_221;
+/// MTU of usual links, and what slirp4netns and pasta are fastest with.
+const USUAL: u32 = 1500;
+const WIDE: u32 = 65_520;
 /// Idle connections whose memory is told.
 const HELD: u64 = 1000;
 /// Containers that are set up at once.
@@ -45,8 +54,11 @@ pub(crate) fn run(bench: &Context, report: &mut Report) -> Result<()> {
     let ours = Ours::start(bench, &image)?;
     let measured = Stage::set_up(bench, ours.one).and_then(|stage| {
         let measured = measure(bench, report, &stage, &ours);
+        // the application goes before the namespace that it has changed
+        let down = stage.as_root(&ours.application, &["down", "-v", "-t", "0"]);
+        let down = bench.peers.steps([Step::root(down)]);
         stage.tear_down(bench)?;
-        measured
+        measured.and(down)
     });
     bench.peers.steps([ours.application.step(&ours.data, &["down", "-v", "-t", "0"])])?;
     measured?;
@@ -60,13 +72,14 @@ fn measure(bench: &Context, report: &mut Report, stage: &Stage, ours: &Ours) -> 
     held(bench, report)
 }
 
-/// The application: `one` publishes ports, both are on one network.
+/// The application: `one` publishes ports, `two` is on the same network, `wide` on one whose links carry more.
 struct Ours {
     application: Application,
     data: String,
     /// First processes.
     one: i64,
     two: i64,
+    wide: i64,
     /// That of `one`.
     address: String,
 }
@@ -77,38 +90,49 @@ impl Ours {
         let (iperf, server) = (OURS, OURS + 1);
         let compose = format!(
             "name: net\nservices:\n  one: {{{service}, ports: [\"127.0.0.1:{iperf}:{IPERF}\", \
-             \"127.0.0.1:{server}:{SERVER}\"]}}\n  two: {{{service}}}\n"
+             \"127.0.0.1:{server}:{SERVER}\"]}}\n  two: {{{service}}}\n  wide: {{{service}, networks: [wide]}}\n\
+             networks:\n  wide: {{driver_opts: {{com.docker.network.driver.mtu: {WIDE}}}}}\n"
         );
         let application = Application::install_project(bench, image, &Project::with(&compose)?)?;
         let data = bench.peers.work("network-data");
         bench.peers.steps([application.step(&data, &["up", "-d"])])?;
-        let file = |service: &str, name: &str| {
-            let file = format!("{data}/projects/net/containers/net-{service}-1/{name}");
-            fs::read_to_string(bench.peers.outside(&file)).with_context(|| format!("failed to read `{file}`"))
-        };
-        let init = |service: &str| -> Result<i64> {
-            let running: Value = serde_json::from_str(&file(service, "running.json")?)?;
-            running["init"]["pid"].as_i64().with_context(|| format!("no process in {running}"))
-        };
-        let hosts = file("one", "etc/hosts")?;
+        let init = |service: &str| first_process(bench, &data, service);
+        let hosts = file_of(bench, &data, "one", "etc/hosts")?;
         let own = hosts.lines().filter_map(|line| line.split_whitespace().next());
         let address =
             own.filter(|address| address.contains('.')).find(|address| !address.starts_with("127."));
         let address = address.with_context(|| format!("no address in {hosts:?}"))?.to_owned();
-        Ok(Self { one: init("one")?, two: init("two")?, address, application, data })
+        let (one, two, wide) = (init("one")?, init("two")?, init("wide")?);
+        Ok(Self { one, two, wide, address, application, data })
     }
+}
+
+/// What lies in the folder of a service's only container.
+fn file_of(bench: &Context, data: &str, service: &str, name: &str) -> Result<String> {
+    let file = format!("{data}/projects/net/containers/net-{service}-1/{name}");
+    fs::read_to_string(bench.peers.outside(&file)).with_context(|| format!("failed to read `{file}`"))
+}
+
+fn first_process(bench: &Context, data: &str, service: &str) -> Result<i64> {
+    let running: Value = serde_json::from_str(&file_of(bench, data, service, "running.json")?)?;
+    running["init"]["pid"].as_i64().with_context(|| format!("no process in {running}"))
 }
 
 /// Everything besides the application that is there while it is measured.
 struct Stage {
     program: String,
     output: String,
+    /// The data folder of root's application.
+    data_of_root: String,
 }
 
 impl Stage {
     fn set_up(bench: &Context, one: i64) -> Result<Self> {
-        let stage = Self { program: bench.peers.work("bench"), output: bench.peers.work("network-output") };
-        let Self { program, output } = &stage;
+        let work = |name| bench.peers.work(name);
+        let (program, output, data_of_root) =
+            (work("bench"), work("network-output"), work("network-data-of-root"));
+        let stage = Self { program, output, data_of_root };
+        let Self { program, output, .. } = &stage;
         let servers = format!("iperf3 -s -p {IPERF} >/dev/null 2>&1 & exec {program} {LOAD} serve {SERVER}");
         let background = |name: &str, line: &str| {
             format!("setsid {line} >{output}/{name}.log 2>&1 </dev/null & echo $! >{output}/{name}.pid")
@@ -148,9 +172,18 @@ impl Stage {
              nsenter -n -t $a sh -ec 'ip addr add 198.18.78.1/30 dev v0; ip link set v0 up'\n\
              nsenter -n -t $b sh -ec 'ip addr add {VETH}/30 dev v1; ip link set v1 up; ip link set lo up'"
         );
+        let of_root = format!(
+            "{}\nsleep 0.3\nr=$(cat {output}/root.pid)\n\
+             nsenter -n -t $r ip link add bench2 mtu 65520 type veth peer name bench3 mtu 65520 netns $(cat {output}/remote.pid)\n\
+             nsenter -n -t $r sh -ec 'ip link set lo up; ip addr add {DEVICE_OF_ROOT}/30 dev bench2; ip link set bench2 up; \
+             echo 0 >/proc/sys/net/ipv4/ip_forward'\n\
+             nsenter -n -t $(cat {output}/remote.pid) sh -ec 'ip addr add {REMOTE_OF_ROOT}/30 dev bench3; ip link set bench3 up'",
+            background("root", "unshare -n sleep 10000")
+        );
         bench.peers.steps([
             Step::root(TUN),
             Step::root(remote),
+            Step::root(of_root),
             Step::root(inside),
             Step::root(veth),
             Step::script(rootlesskit),
@@ -158,6 +191,15 @@ impl Stage {
             Step::root("sleep 3"),
         ])?;
         Ok(stage)
+    }
+
+    /// A line of root's own device.
+    fn as_root(&self, application: &Application, arguments: &[&str]) -> String {
+        let device = format!("nsenter -n -t $(cat {}/root.pid)", self.output);
+        format!(
+            "{device} env -u XDG_RUNTIME_DIR HOME=/root {}",
+            application.line(&self.data_of_root, arguments)
+        )
     }
 
     /// Without asking: what pasta runs is the first process of a PID namespace, which other signals do not reach.
@@ -245,25 +287,34 @@ fn published_ports(bench: &Context, report: &mut Report, stage: &Stage) -> Resul
 
 fn way_out(bench: &Context, report: &mut Report, stage: &Stage, ours: &Ours) -> Result<()> {
     let rounds = bench.options.rounds(5);
-    for (mtu, streams) in [(1500, 1), (1500, 8), (65_520, 1), (65_520, 8)] {
+    bench.peers.steps([Step::root(stage.as_root(&ours.application, &["up", "-d", "two"]))])?;
+    let of_root = first_process(bench, &stage.data_of_root, "two")?;
+    for (mtu, streams) in [(USUAL, 1), (USUAL, 8), (WIDE, 1), (WIDE, 8)] {
         let line = iperf(REMOTE, IPERF, streams);
-        let inside = format!("nsenter -n -t {} sh -ec 'ip link set eth0 mtu {mtu}; {line}'", ours.two);
+        let from = if mtu == USUAL { ours.two } else { ours.wide };
+        let ours = Step::root(stage.keep("ours", &format!("nsenter -n -t {from} {line}")));
         let pasta = format!("pasta -q --config-net -m {mtu} -- {line}");
         let slirp = format!("rootlesskit --net=slirp4netns --mtu={mtu} --copy-up=/etc {line}");
-        let told = stage.race(
-            bench,
-            rounds,
-            &[
-                ("ours", Step::root(stage.keep("ours", &inside))),
-                ("pasta", Step::script(stage.keep("pasta", &pasta))),
-                ("slirp4netns", Step::script(stage.keep("slirp4netns", &slirp))),
-            ],
-        )?;
+        let mut contenders = vec![
+            ("ours", ours),
+            ("pasta", Step::script(stage.keep("pasta", &pasta))),
+            ("slirp4netns", Step::script(stage.keep("slirp4netns", &slirp))),
+        ];
+        // its own link has the usual MTU
+        if mtu == USUAL {
+            let line = format!("nsenter -n -t {of_root} {}", iperf(REMOTE_OF_ROOT, IPERF, streams));
+            contenders.push(("kernel", Step::root(stage.keep("kernel", &line))));
+        }
+        let told = stage.race(bench, rounds, &contenders)?;
         let speeds =
             told.iter().map(|texts| texts.iter().map(speed).collect()).collect::<Result<Vec<Vec<f64>>>>()?;
         for (name, theirs) in [("pasta", &speeds[1]), ("slirp4netns", &speeds[2])] {
             let what = format!("way out, MTU {mtu}, {streams} streams");
             report.add(Row::rates(&what, Unit::Speed, &speeds[0], name, theirs).aim(Aim::AtLeast(1.5)));
+        }
+        if let Some(kernel) = speeds.get(3) {
+            let what = format!("way out as root, MTU {mtu}, {streams} streams");
+            report.add(Row::rates(&what, Unit::Speed, kernel, "relayed", &speeds[0]));
         }
     }
     Ok(())
