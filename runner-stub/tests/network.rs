@@ -261,12 +261,8 @@ impl Drop for Host {
     }
 }
 
-#[test]
-fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root may change a device's network");
-        return;
-    }
+/// A device at 198.51.100.1 and a host beyond it at 198.51.100.2.
+fn device_and_far() -> (Host, Host) {
     let device = Host::new(
         "echo 0 > /proc/sys/net/ipv4/ip_forward && ip link add out0 type veth peer name out1 &&
         ip link set out0 up && ip addr add 198.51.100.1/24 dev out0 && ip route add default via 198.51.100.2",
@@ -274,6 +270,54 @@ fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
     let far = Host::new("true");
     assert_eq!(device.told(&format!("ip link set out1 netns {}", far.0.id())), "");
     assert_eq!(far.told("ip link set out1 up && ip addr add 198.51.100.2/24 dev out1"), "");
+    (device, far)
+}
+
+/// Takes the kernel's way out away from whoever has one on a device.
+const TAKE_UPLINK: &str =
+    "for link in $(ip -o link | sed -n 's/.* \\(dp-[^@:]*\\).*/\\1/p'); do ip link delete $link; done";
+
+#[test]
+fn a_service_logs_the_address_of_a_client_from_outside() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can make a device that is reached from outside");
+        return;
+    }
+    let (device, far) = device_and_far();
+    let services = json!({
+        "web": {"command": ["httpd", "-f", "-v"], "ports": ["8080:80"], "init": true},
+    });
+    let app = App::with_files(json!({"services": services}), &BTreeMap::new());
+    let app = app.on_the_device_of(device.0.id());
+    app.ok(&["up", "-d"]);
+    let clients = || -> Vec<String> {
+        let log = app.ok(&["logs"]);
+        let lines = log.lines().filter(|line| line.contains("response:"));
+        lines.filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0.to_owned())).collect()
+    };
+    // Whom the service has seen; it may not listen yet.
+    let seen = |host: &Host| {
+        let before = clients().len();
+        eventually("the service is asked", || {
+            host.told("timeout 10 busybox wget -q -O - http://198.51.100.1:8080/missing");
+            clients().len() > before
+        });
+        clients().pop().unwrap()
+    };
+    assert_eq!(seen(&far), "::ffff:198.51.100.2");
+    assert_ne!(seen(&device), "::ffff:198.51.100.1");
+    assert_eq!(device.told(TAKE_UPLINK), "");
+    assert_eq!(seen(&far), "::ffff:198.51.100.2", "relayed");
+    app.ok(&["down", "-t", "0"]);
+}
+
+#[test]
+fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root may change a device's network");
+        return;
+    }
+    let (device, far) = device_and_far();
     let _server = Host(far.command("exec busybox nc -ll -p 7000 -e echo outside").spawn().unwrap());
     let app = app().on_the_device_of(device.0.id());
     let before = device.told("nft list tables; cat /proc/sys/net/ipv4/ip_forward");
@@ -303,9 +347,7 @@ fn as_root_the_kernel_forwards_what_goes_out_and_nothing_is_left_of_it() {
     assert_eq!(go(), "outside\n");
 
     // What is shown is what is there, not what was made.
-    let taken =
-        "for link in $(ip -o link | sed -n 's/.* \\(dp-[^@:]*\\).*/\\1/p'); do ip link delete $link; done";
-    assert_eq!(device.told(taken), "");
+    assert_eq!(device.told(TAKE_UPLINK), "");
     assert_eq!(go(), "outside\n");
     let (way, text) = told();
     assert!(way == "relay" && text.contains("IPv4 relayed"), "{way} {text}");
