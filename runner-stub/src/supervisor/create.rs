@@ -119,7 +119,9 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     let in_image = if layers.is_empty() { &copy[..] } else { layers };
     let (passwd, group) = (image_file(in_image, "etc/passwd"), image_file(in_image, "etc/group"));
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let device = Device { number: &limits::block_device, limits_swap: Place::look().limits_swap() };
+    // A look at all hierarchies takes a tenth of a start.
+    let limits_swap = limits::is_limited(&making.service.resources) && Place::look().limits_swap();
+    let device = Device { number: &limits::block_device, limits_swap };
     let resources = resources(&making.service.resources, device).input()?;
     let spec = dpack_bundle::spec(&BundleInput {
         service: making.service,

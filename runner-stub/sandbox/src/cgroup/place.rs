@@ -492,7 +492,9 @@ fn version_1(own: &Folder) -> Option<PathBuf> {
         return Some(own.own.clone());
     }
     let entries = fs::read_dir(&own.mount).ok()?.flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|dir| ours(dir)).collect();
+    // Most are the controller's files, and to ask for the rights on each costs more than anything else here.
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).filter(|dir| ours(dir)).collect();
     found.sort();
     found.into_iter().next()
 }
