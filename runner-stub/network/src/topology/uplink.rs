@@ -199,6 +199,8 @@ fn make(
                 (Hook::Source, &[Match::To(UPLINK)], Verdict::Masquerade),
             ],
         )?;
+        // What N has to say of a packet ("too long"), it says as the gateway: without an address it would go nowhere.
+        namespace::set("ipv4/icmp_errors_use_inbound_ifaddr", "1")?;
         namespace::set(FORWARDING, "1")?;
         links::forward_outside(&mut netlink, index, HOST_GATEWAY, &FORBIDDEN)
     })

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use domain::base::iana::Rtype;
-use dpack_network::{Port, Protocol};
+use dpack_network::{NetworkConfig, Port, Protocol};
 
 use crate::support::path::{DELAY, NARROW};
 use crate::support::roles::to_hex;
@@ -62,7 +62,7 @@ fn packets_that_are_late_lost_or_out_of_order_cost_no_byte_out_or_in() {
 
 #[test]
 fn what_a_narrow_path_carries_is_found_out() {
-    let dual = dpack_network::NetworkConfig { ipv6: true, ..configs(&["default"]).remove(0) };
+    let dual = NetworkConfig { ipv6: true, ..configs(&["default"]).remove(0) };
     let (project, mut client) = Project::on_a_device(&[dual]);
     let web = project.container("web");
     let attached = web.attach(&mut client, &[("default", &[])], &[everywhere(tcp(80))]);
@@ -191,4 +191,21 @@ fn name_servers_that_are_slow_or_fail_or_talk_nonsense_are_survived() {
         }
     }
     wait_until("descriptors are closed", || descriptors(pid) <= before);
+}
+
+#[test]
+fn networks_with_longer_packets_than_the_device_reach_the_outside() {
+    let wide = NetworkConfig { mtu: 9000, ..configs(&["default"]).remove(0) };
+    let (project, mut client) = Project::on_a_device(&[wide]);
+    let web = project.container("web");
+    web.attach(&mut client, &[("default", &[])], &[]);
+    let far = project.far();
+    let _far = [far.serve("exchange", "7000"), far.serve("udp-echo", "7000")];
+    let data = "5a".repeat(8000);
+    for way in ["relayed", "forwarded"] {
+        assert_eq!(web.ask("send", &format!("{FAR}:7000 3000000")), "true", "{way}");
+        let mut echoes = (0..5).map(|_| web.ask("ask-udp", &format!("{FAR}:7000 {data}")));
+        assert!(echoes.any(|echo| echo == data), "{way}");
+        assert_eq!(project.uplink("connect"), "done");
+    }
 }
