@@ -1,5 +1,5 @@
 //! What containers have to do with the outside, on real Debian kernels of three architectures: the way out as an ordinary user
-//! (relayed) and as root (forwarded and translated by the kernel), and a published port that somebody outside asks.
+//! (relayed) and as root (forwarded and translated by the kernel), and a published port that somebody outside asks, whose address is seen.
 //!
 //! The outside is a network namespace of the guest behind a veth, in which a web server and the probe answer.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
@@ -51,6 +51,9 @@ day() {
   for device in 192.0.2.2 '[2001:db8::2]'; do
     tries=0; until far wget -q -O - "http://$device:8080/page" || [ $tries -gt 100 ]; do tries=$((tries + 1)); usleep 100000; done
   done
+  # Whom the server has seen; what it says is written down a little later.
+  tries=0; until [ "$(app logs | grep -c response:)" -ge 2 ] || [ $tries -gt 100 ]; do tries=$((tries + 1)); usleep 100000; done
+  echo "== $1 clients"; app logs | grep -o '\[[^]]*\]' | sort -u
   echo "== $1 way"; app network inspect | grep -o 'IPv4 .*'
   app down -v -t 0 >/dev/null 2>&1
   echo "== $1 left"; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward
@@ -67,7 +70,7 @@ fn on_machine(machine: Vm, platform: &str) -> Result<()> {
         return Ok(());
     }
     let target = Target::for_platform(platform).context("no such target")?;
-    let server = "mkdir /www; echo inside >/www/page; exec httpd -f -p 80 -h /www";
+    let server = "mkdir /www; echo inside >/www/page; exec httpd -f -v -p 80 -h /www";
     let services = json!({"web": {"command": ["sh", "-c", server], "ports": ["8080:80"]}});
     let executable = Handmade::new("outside", services)
         .networks(json!({"default": {"enable_ipv6": true}}))
@@ -94,6 +97,7 @@ fn on_machine(machine: Vm, platform: &str) -> Result<()> {
     {
         assert_eq!(saw(&format!("{who} out")), out, "{output}");
         assert_eq!(saw(&format!("{who} in")), "inside\ninside", "{output}");
+        assert_eq!(saw(&format!("{who} clients")), "[2001:db8::1]\n[::ffff:192.0.2.1]", "{output}");
         assert_eq!(saw(&format!("{who} way")), way, "{output}");
         assert_eq!(saw(&format!("{who} left")), "lo\nout0\n0", "{output}");
     }
