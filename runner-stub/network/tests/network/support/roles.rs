@@ -532,7 +532,8 @@ fn listen(address: &str) {
     println!("\nup");
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
-        let peer = stream.peer_addr().unwrap();
+        // One that has reset the connection by now wants to know nothing.
+        let Ok(peer) = stream.peer_addr() else { continue };
         let _ = write!(stream, "{}", peer.ip());
     }
 }
