@@ -398,7 +398,8 @@ cat /dev/zero >rest 2>/dev/null; sync
 number=0; while echo 1 >rest.$number && sync; do number=$((number + 1)); done 2>/dev/null
 /in/APPLICATION stop -t 0 idle 2>&1; printf 'stopped %s\n' $?
 /in/APPLICATION down -v -t 0 2>&1; printf 'down %s\n' $?
-left=$(ls .local/share/dpack/projects/bell 2>/dev/null | grep -v '^supervisor\.'); echo left ${left:-nothing}
+tries=0; while [ -e .local/share/dpack/projects/bell ] && [ $tries -lt 300 ]; do tries=$((tries + 1)); sleep 0.1; done
+left=$(ls .local/share/dpack/projects); echo left ${left:-nothing}
 "#;
 
 #[test]
