@@ -93,16 +93,12 @@ impl Failure {
                 .find_map(|cause| cause.downcast_ref::<dpack_sandbox::Error>())
                 .and_then(|e| e.hint())
         };
-        let full = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_full);
+        let full =
+            error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(dpack_store::is_full);
         let room = || full.then(|| "free some space there; `down` needs none".to_owned());
         let kind = if full && within.kind == Kind::Internal { Kind::Environment } else { within.kind };
         Self { kind, message, hint: hint.or(within.hint).or_else(sandbox).or_else(room), ..within }
     }
-}
-
-/// No space, or none for this user.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Failure {

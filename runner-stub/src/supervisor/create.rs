@@ -102,7 +102,7 @@ pub(crate) fn create(making: &Making<'_>) -> Result<Identity> {
     let stack = making.stacks.get(&making.image.reference).context("an image has no layers")?;
     let mut layers = stack.as_slice();
     let labels = labels::of(making)?;
-    let own_labels = labels::of_service(labels.as_ref(), making.service);
+    let own_labels = labels.as_ref().and_then(|labels| labels.of_service(making.service));
     let mounts = sources::resolve(making, &image, own_labels.as_ref())?;
     let copy = [folder.join("rootfs")];
     if let Some(labels) = &own_labels {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use dpack_bundle::label::{self, Label, Labels};
 use dpack_bundle::spec::Spec;
-use dpack_compose::project::{Ipc, MountSource, Namespace, Relabel, Service};
+use dpack_compose::project::{Ipc, MountSource, Namespace, Relabel};
 use dpack_payload::digest::Digest;
 use dpack_sandbox::selinux;
-use dpack_store::Driver;
+use dpack_store::{Driver, Store};
 
 use super::create::Making;
 use crate::container;
@@ -230,10 +230,10 @@ pub(super) fn files_of(
     }
 }
 
-/// What is extracted into this folder gets the label of layers, because files have the type of their folder.
-pub(crate) fn prepare_store(folder: &Path, driver: Driver) {
-    if let Labelling::Possible(labels) = look(driver)
-        && let Ok(file) = fs::File::open(folder)
+/// What is extracted into this store gets the label of layers, because files have the type of their folder.
+pub(crate) fn prepare_store(store: &Store) {
+    if let Labelling::Possible(labels) = look(store.driver())
+        && let Ok(file) = fs::File::open(store.dir())
     {
         // Without, each layer is given its label afterwards.
         let _ = selinux::set_label(&file, &labels.read_only.to_string());
@@ -297,9 +297,4 @@ pub(super) fn shared_memory(project: &ProjectPaths, container: &str, folder: &Pa
         Some(label) => once(folder, &label),
         None => Ok(()),
     }
-}
-
-/// What the container has, once its service has had its say.
-pub(super) fn of_service(labels: Option<&Labels>, service: &Service) -> Option<Labels> {
-    labels.and_then(|labels| labels.of_service(service))
 }

@@ -108,10 +108,13 @@ impl Error {
 
     /// Whether a file system without space is the cause.
     pub(crate) fn is_full(&self) -> bool {
-        const EDQUOT: i32 = 122;
-        matches!(self, Self::Disk { source, .. }
-            if source.kind() == io::ErrorKind::StorageFull || source.raw_os_error() == Some(EDQUOT))
+        matches!(self, Self::Disk { source, .. } if is_full(source))
     }
+}
+
+/// No space on a file system, or none for this user.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What is wrong with a layer's tar.

@@ -34,7 +34,7 @@ mod tree;
 
 pub use copy::{Copied, copy_layers};
 pub use driver::Driver;
-pub use error::{Error, LayerError};
+pub use error::{Error, LayerError, is_full};
 pub use progress::{Progress, Silent};
 pub use remove::remove_tree;
 pub use store::{Collected, IdMapKind, Store};

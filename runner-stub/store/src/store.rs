@@ -99,6 +99,16 @@ impl Store {
         data_dir.join("layers").join(format!("{}{suffix}", kind.name()))
     }
 
+    /// The folder that it has its layers in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The driver that its layers are for.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
     /// Where a layer lies, whether it is there or not.
     pub fn path(&self, layer: &DiffId) -> PathBuf {
         self.dir.join(layer.hex())

@@ -283,8 +283,7 @@ fn serve() -> Result<u8> {
     let found = supervisor::storage_driver(&commission.paths.data, commission.driver)?;
     let store =
         Store::open(&commission.paths.data, store_kind(&commission.id_map), found.driver).environment()?;
-    let kind = store_kind(&commission.id_map);
-    supervisor::prepare_store(&Store::folder(&commission.paths.data, kind, found.driver), found.driver);
+    supervisor::prepare_store(&store);
     if let Some(layer) = &commission.project_files {
         supervisor::lay_out(layer, || executable.get(), &project, &store)?;
     }

@@ -77,8 +77,7 @@ impl Supervisor {
             }
         }
         let (store, executable) = (self.store()?, self.executable.clone());
-        let (data, kind, driver) = (&self.paths.data, store_kind(&self.id_map), self.driver()?.driver);
-        labels::prepare_store(&Store::folder(data, kind, driver), driver);
+        labels::prepare_store(&store);
         let extraction = reporter.extraction();
         let extracted = spawn_blocking(move || -> Result<_> {
             // All at once, so that threads and progress know of everything; then what each image stacks.

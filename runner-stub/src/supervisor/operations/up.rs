@@ -11,7 +11,7 @@ use dpack_payload::application::Image;
 
 use super::super::carry_out::{OnFailure, carry_out};
 use super::super::create::Stacks;
-use super::super::labels;
+use super::super::labels::{self, Labelling};
 use super::super::reporter::Reporter;
 use super::super::sources::{anonymous_volumes, check_files, check_volume, provide_bind};
 use super::super::state::Supervisor;
@@ -51,9 +51,10 @@ impl Supervisor {
         }
         self.lay_out_files().await?;
         check_binds(&project, &plan)?;
-        self.check_labels(&project, &plan)?;
+        let labelling = labels::look(self.driver()?.driver);
+        self.check_labels(&labelling, &project, &plan)?;
         self.warn_orphans(&plan, reporter);
-        self.warn_labels(&plan, reporter)?;
+        warn_labels(&labelling, &plan, reporter);
         let record = Record::new(desired, self.executable.build(), self.executable.layers());
         self.write_record(record).await?;
         let stacks = self.extract(&project, &plan, &images, reporter).await?;
@@ -106,7 +107,6 @@ impl Supervisor {
             }
         })
         .await?;
-        let makes = |action: &Action| matches!(action, Action::Create | Action::Recreate);
         carry_out(&at_once(makes), OnFailure::Skip, |step| {
             let (supervisor, up, reporter) = (Rc::clone(self), Rc::clone(up), reporter.clone());
             async move { supervisor.make_step(&up, &step, &reporter).await }
@@ -219,10 +219,9 @@ impl Supervisor {
     }
 
     /// Where the device has SELinux, folders that must keep their labels stop us before anything is made.
-    fn check_labels(&self, project: &Project, plan: &Plan) -> Result<()> {
-        let labels::Labelling::Possible(found) = labels::look(self.driver()?.driver) else { return Ok(()) };
-        for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate))
-        {
+    fn check_labels(&self, labelling: &Labelling, project: &Project, plan: &Plan) -> Result<()> {
+        let Labelling::Possible(found) = labelling else { return Ok(()) };
+        for step in plan.steps.iter().filter(|step| makes(&step.action)) {
             let service =
                 project.services.get(&step.service).filter(|service| found.of_service(service).is_some());
             for mount in service.iter().flat_map(|service| &service.volumes) {
@@ -230,16 +229,6 @@ impl Supervisor {
                     labels::check_path(&self.project, &step.service, Path::new(source))?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn warn_labels(&self, plan: &Plan, reporter: &Reporter) -> Result<()> {
-        let makes = |step: &Step| matches!(step.action, Action::Create | Action::Recreate);
-        if plan.steps.iter().any(makes)
-            && let Some((warning, hint)) = labels::warning(&labels::look(self.driver()?.driver))
-        {
-            reporter.warn(format!("{warning}\nhint: {hint}"));
         }
         Ok(())
     }
@@ -288,9 +277,23 @@ impl Supervisor {
     }
 }
 
+/// A container is made.
+const fn makes(action: &Action) -> bool {
+    matches!(action, Action::Create | Action::Recreate)
+}
+
+/// Where containers that are made cannot be labelled, that is said.
+fn warn_labels(labelling: &Labelling, plan: &Plan, reporter: &Reporter) {
+    if plan.steps.iter().any(|step| makes(&step.action))
+        && let Some((warning, hint)) = labels::warning(labelling)
+    {
+        reporter.warn(format!("{warning}\nhint: {hint}"));
+    }
+}
+
 /// Bind sources that are missing are made; those that cannot be stop us before anything starts.
 pub(crate) fn check_binds(project: &Project, plan: &Plan) -> Result<(), Failure> {
-    for step in plan.steps.iter().filter(|step| matches!(step.action, Action::Create | Action::Recreate)) {
+    for step in plan.steps.iter().filter(|step| makes(&step.action)) {
         let Some(service) = project.services.get(&step.service) else { continue };
         check_files(project, service)?;
         for mount in &service.volumes {
