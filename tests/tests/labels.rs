@@ -123,6 +123,7 @@ fn with_labels() -> Handmade {
             "screen": {"tty": true},
             "unknown": {"security_opt": ["label=type:nobody_t"], "profiles": ["unknown"]},
             "system": {"volumes": ["/etc:/host:z"], "profiles": ["system"]},
+            "home": {"volumes": ["/home/user/at-home:/host:Z"], "profiles": ["home"]},
         }),
     )
 }
@@ -149,6 +150,7 @@ echo '== again'; label a 1; "$app" restart -t 0 a >/dev/null 2>&1; label a 1; "$
 echo '== copied'; echo in >in.txt; "$app" cp in.txt a:/in.txt; "$app" exec -T a cat /in.txt
 echo '== unknown'; "$app" up -d unknown; echo "status $?"
 echo '== system'; "$app" up -d system; echo "status $?"
+echo '== home'; mkdir at-home; HOME=$PWD/at-home "$app" --data-dir "$PWD/elsewhere" up -d home; echo "status $?"
 echo '== doctor'; "$app" doctor | grep SELinux
 "$app" down -v -t 0 >/dev/null
 echo '== without'
@@ -198,11 +200,11 @@ fn selinux_labels_confine() -> Result<()> {
     let unknown = seen.under("unknown");
     assert!(unknown.contains("`system_u:system_r:nobody_t:s0:c"), "{unknown}");
     assert!(unknown.contains("does not know it") && unknown.ends_with("status 3"), "{unknown}");
-    let system = seen.under("system");
-    assert!(
-        system.contains("wants new SELinux labels for `/etc`") && system.ends_with("status 4"),
-        "{system}"
-    );
+    for (heading, path) in [("system", "/etc"), ("home", "/home/user/at-home")] {
+        let told = seen.under(heading);
+        let refused = told.contains(&format!("wants new SELinux labels for `{path}`"));
+        assert!(refused && told.ends_with("status 4"), "{told}");
+    }
     assert!(seen.under("doctor").contains("enforcing: containers are `system_u:system_r:container_t:s0`"));
     let without = seen.under("without");
     assert!(

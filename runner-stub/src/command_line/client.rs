@@ -198,10 +198,13 @@ fn start(settings: &Settings) -> Result<()> {
     let (ready, theirs) = std::io::pipe().context("failed to create a pipe")?;
     let commission = serde_json::to_string(&commission).context("failed to encode a commission")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // What is never relabelled.
+    let home = settings.home.clone().unwrap_or_default();
     let spawn = Spawn::new(supervisor::ROLE)
         .arg(commission)
         .clear_env()
         .env("PATH", path)
+        .env("HOME", home)
         .fd(supervisor::READY, theirs.as_fd())
         .fd(supervisor::PAYLOAD, settings.executable.descriptor())
         .program_length(settings.executable.program_length())

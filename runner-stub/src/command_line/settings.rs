@@ -48,7 +48,8 @@ pub(crate) struct Settings {
     pub(crate) driver: Option<Driver>,
     env_files: Vec<PathBuf>,
     profiles: Vec<String>,
-    home: Option<PathBuf>,
+    /// The user's home.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// What passwd(5) says, for a service that is started without `HOME` (systemd's for root).

@@ -260,10 +260,12 @@ pub(super) fn layers(labels: &Labels, layers: &[PathBuf]) -> Result<()> {
 
 /// Refuses a bind mount that asks for new labels where the device needs those that are there.
 pub(crate) fn check_path(project: &ProjectPaths, service: &str, source: &Path) -> Result<(), Failure> {
-    let path = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let keeps = [home.as_deref(), Some(project.folder.as_path())];
-    if keeps.into_iter().all(|kept| label::may_relabel(&path, kept)) {
+    // `/home` is a link on some devices.
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = resolved(source);
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let keeps = [home.as_deref(), Some(project.folder.as_path())].map(|kept| kept.map(resolved));
+    if keeps.into_iter().all(|kept| label::may_relabel(&path, kept.as_deref())) {
         return Ok(());
     }
     Err(Failure::input(format!(
